@@ -1,0 +1,1 @@
+"""Composed image retrieval for LlamaIndex."""

@@ -1,0 +1,1 @@
+"""Models on torch and transformers; nothing here knows LlamaIndex."""
