@@ -160,7 +160,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         if lost_picture(text):
             raise ValueError(
                 f"this text names a picture but does not carry it: {text[:200]!r}. A text splitter, or a "
-                "node read back from a store, lost it on the way, and embedding the text would embed something "
+                "node read back from a store, lost it on the way; embedding the text would embed something "
                 "else. Index pictures with IngestionPipeline(transformations=[embed_model]) or "
                 "from_documents(..., transformations=[embed_model]), without a splitter, and turn nodes from "
                 "a store into indexable ones with image_node(node.image_path)."

@@ -233,7 +233,7 @@ def _build_node(
     text: str,
     facts: dict[str, Any],
     metadata: Mapping[str, Any] | None,
-    place: dict[str, str],
+    place: dict[str, Any],
 ) -> ImageTextNode:
     fields: dict[str, Any] = {
         "id_": node_id,
