@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import draw_picture
 from llama_index.core import MockEmbedding, VectorStoreIndex
+from llama_index.core.bridge.pydantic import Field
 from llama_index.core.indices.query.query_transform import HyDEQueryTransform
 from llama_index.core.instrumentation.events.retrieval import RetrievalStartEvent
 from llama_index.core.llms import MockLLM
@@ -28,13 +29,12 @@ from llama_index_multimodal_rerank.query import ImageTextQuery
 class Recorder(MockEmbedding):
     """Embeds every query as the same vector of its own, and notes what it was asked for."""
 
-    asked: list[object] = []
+    asked: list[object] = Field(default_factory=list)
     value: float = 1.0
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__(embed_dim=2)
         self.value = value
-        self.asked = []
 
     def _get_query_embedding(self, query: str) -> list[float]:
         self.asked.append(query)
