@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from models.visualized_bge.golden import write_folder
 from PIL import Image
+
+from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -27,3 +30,17 @@ def pictures(tmp_path: Path) -> list[Path]:
     for seed, path in enumerate(paths):
         draw_picture(seed).save(path)
     return paths
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny Visualized BGE (64 dimensions) of seeded weights."""
+    return write_folder(tmp_path_factory.mktemp("tiny-bert") / "model", "tiny_bert")
+
+
+@pytest.fixture(scope="session")
+def embed_model(tiny_checkpoint: Path) -> VisualizedBGEEmbedding:
+    """A loaded tiny model; do not change its fields."""
+    model = VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", dtype="float32")
+    assert model.dim == 64
+    return model
