@@ -19,6 +19,7 @@ from tqdm import tqdm
 from .batching import Entry, ImageLike, Item, parse_items, plan_batches
 from .checkpoint import fill_model, is_used, save_model
 from .digest import weights_digest
+from .errors import CheckpointError
 from .files import CONFIG_NAME, WEIGHTS_NAME, WEIGHTS_REPO, HubOptions, open_model_files
 from .hardware import resolve_device, resolve_dtype
 from .modeling import VisualizedBGEModel, meta_model
@@ -104,7 +105,10 @@ class VisualizedBGE:
         files = open_model_files(model_name, hub)
         tokenizer = TextTokenizer.from_folder(files.tokenizer_folder, files.config)
         model = meta_model(files.config)
-        fill_model(model, files.tensors, device=device, dtype=dtype)
+        try:
+            fill_model(model, files.tensors, device=device, dtype=dtype)
+        except CheckpointError as error:
+            raise CheckpointError(f"{files.weights}: {error}") from error
         used = {key: tensor for key, tensor in files.tensors.items() if is_used(key)}
         used["rope_table"] = model.vision.rope_table.cpu()
         logger.info("Loaded %s on %s in %s.", files.config.name, device, dtype)
