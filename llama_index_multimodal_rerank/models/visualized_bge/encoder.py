@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 Float32Array = npt.NDArray[np.float32]
 
 _TOKENIZE_AT_ONCE = 1024
-_WORKERS = min(8, os.cpu_count() or 1)
 
 
 class VisualizedBGE:
@@ -166,7 +165,7 @@ class VisualizedBGE:
             batch_size=batch_size,
         )
         pictures = [(i, image) for batch in batches for i in batch if (image := entries[i].image) is not None]
-        crops = map_ahead(self._load_crop, pictures, workers=_WORKERS, ahead=2 * batch_size)
+        crops = map_ahead(self._load_crop, pictures, ahead=2 * batch_size)
         embeddings = np.empty((len(entries), self.dim), dtype=np.float32)
         with (
             closing(crops),
@@ -186,6 +185,13 @@ class VisualizedBGE:
                     )
                 progress.update(len(batch))
         return embeddings
+
+    def crop(self, image: Image.Image) -> Image.Image:
+        """Return what the model sees of a picture, as a small RGB image that embeds the same.
+
+        For callers that hold many decoded pictures before they embed them.
+        """
+        return Image.fromarray(crop_image(image, self.model.config.vision.image_size))
 
     @property
     def dim(self) -> int:
