@@ -1,7 +1,8 @@
 """The chat format of Phi-3 Vision as a Jinja template.
 
 Plain string contents give the same text as the template in the published `tokenizer_config.json`. Contents in
-transformers' list form are understood too: `{"type": "image"}` becomes the next numbered tag on a line of its own.
+transformers' list form are understood too: `{"type": "image"}` becomes the next numbered tag on a line of its
+own.
 """
 
 CHAT_TEMPLATE = (

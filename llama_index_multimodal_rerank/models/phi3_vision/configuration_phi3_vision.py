@@ -1,8 +1,11 @@
 """Configuration of Phi-3 Vision.
 
-Source: `config.json` of `microsoft/Phi-3-vision-128k-instruct` and `microsoft/Phi-3.5-vision-instruct`, which share
-one architecture. Like those files, the text model's sizes stand on the top level.
+Source: `config.json` of `microsoft/Phi-3-vision-128k-instruct` and `microsoft/Phi-3.5-vision-instruct`, which
+share one architecture. Like those files, the text model's sizes stand on the top level.
 """
+
+# transformers annotates only some of its functions.
+# mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def _check_embedding_layer(embd_layer: dict[str, Any]) -> None:
 
 
 def _native_rope(rope: dict[str, Any], context: int, original_context: int) -> dict[str, Any]:
-    """Return rotary settings as transformers spells them: `su` is `longrope`, with the ratio of contexts as factor."""
+    """Return rotary settings in transformers' terms: `su` is `longrope`, the ratio of contexts its factor."""
     rope = dict(rope)
     kind = rope.pop("type", "default")
     kind = rope.get("rope_type", kind)
@@ -63,18 +66,20 @@ def _native_rope(rope: dict[str, Any], context: int, original_context: int) -> d
     return rope
 
 
-class Phi3VisionConfig(Phi3Config):  # type: ignore[misc]
+class Phi3VisionConfig(Phi3Config):
     """Configuration of `Phi3VisionForConditionalGeneration`.
 
-    Reads the released `config.json` (`model_type: phi3_v`) as it is. Four of its entries are put right on the way,
-    since they would do harm as they stand: the rotary type `su` gets transformers' name `longrope`; references to
-    remote code and the forced `flash_attention_2` are dropped; a `sliding_window` at least as long as the context,
-    which restricts nothing, is dropped, so that plain causal attention and caches are used; and the end token
-    `</s>`, which the model never writes, is joined by the tokens that do end its turns.
+    Reads the released `config.json` (`model_type: phi3_v`) as it is. Four of its entries are put right on the
+    way, since they would do harm as they stand: the rotary type `su` gets transformers' name `longrope`;
+    references to remote code and the forced `flash_attention_2` are dropped; a `sliding_window` at least as
+    long as the context, which restricts nothing, is dropped, so that plain causal attention and caches are
+    used; and the end token `</s>`, which the model never writes, is joined by the tokens that do end its
+    turns.
 
     Args:
         vision_config: Configuration of the vision tower; CLIP ViT-L/14 at 336 pixels by default.
-        embd_layer: The released description of the image features' layout. Only the published layout is supported.
+        embd_layer: The released description of the image features' layout. Only the published layout is
+            supported.
         img_processor: The released description of the vision tower, kept for other readers of the file.
         **kwargs: Everything of `transformers.Phi3Config`. `rope_scaling` may be in the released form.
 
@@ -116,8 +121,8 @@ class Phi3VisionConfig(Phi3Config):  # type: ignore[misc]
         )
         if self.img_processor.get("image_dim_out", vision_config.hidden_size) != vision_config.hidden_size:
             raise ValueError(
-                f"img_processor['image_dim_out'] is {self.img_processor['image_dim_out']}, but the vision tower's "
-                f"hidden_size is {vision_config.hidden_size}; they must be equal"
+                f"img_processor['image_dim_out'] is {self.img_processor['image_dim_out']}, but the vision "
+                f"tower's hidden_size is {vision_config.hidden_size}; they must be equal"
             )
 
         for name in ("auto_map", "_attn_implementation"):
@@ -129,7 +134,7 @@ class Phi3VisionConfig(Phi3Config):  # type: ignore[misc]
                 kwargs[name] = _native_rope(kwargs[name], context, original_context)
         if (kwargs.get("sliding_window") or 0) >= context:
             kwargs["sliding_window"] = None
-        if kwargs.get("vocab_size", PUBLISHED_VOCAB_SIZE) == PUBLISHED_VOCAB_SIZE:
-            if kwargs.get("eos_token_id", 2) == 2:
-                kwargs["eos_token_id"] = list(PUBLISHED_STOP_TOKENS)
+        published_vocabulary = kwargs.get("vocab_size", PUBLISHED_VOCAB_SIZE) == PUBLISHED_VOCAB_SIZE
+        if published_vocabulary and kwargs.get("eos_token_id", 2) == 2:
+            kwargs["eos_token_id"] = list(PUBLISHED_STOP_TOKENS)
         super().__init__(**kwargs)

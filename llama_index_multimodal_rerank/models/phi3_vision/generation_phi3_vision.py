@@ -1,8 +1,11 @@
 """`generate` for prompts with pictures."""
 
+# transformers annotates only some of its functions.
+# mypy: disallow-untyped-calls=False
+
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Cache
@@ -11,18 +14,25 @@ from transformers.generation.utils import GenerationMixin
 from .placeholders import ImageFeatures, images_per_prompt, split_by_prompt
 
 
-class Phi3VisionGenerationMixin(GenerationMixin):  # type: ignore[misc]
+class Phi3VisionGenerationMixin(GenerationMixin):
     """transformers' generation, taught three things.
 
-    Pictures are encoded once per call, whatever the number of beams. The negative ids of pictures are kept from
-    logits processors, stopping criteria, streamers and the returned sequences, all of which expect ids of the
-    vocabulary: there they read 0 (`<unk>`), as in the published code. And when a sequence outgrows
-    `original_max_position_embeddings`, where the rotary factors change, its cache is built anew instead of mixing
-    keys of two rotations.
+    Pictures are encoded once per call, whatever the number of beams. The negative ids of pictures are kept
+    from logits processors, stopping criteria, streamers and the returned sequences, all of which expect ids
+    of the vocabulary: there they read 0 (`<unk>`), as in the published code. And when a sequence outgrows
+    `original_max_position_embeddings`, where the rotary factors change, its cache is built anew instead of
+    mixing keys of two rotations.
     """
 
+    if TYPE_CHECKING:
+        config: Any
+
+        def get_image_features(  # noqa: D102 (see the model class)
+            self, pixel_values: torch.Tensor, image_sizes: torch.Tensor
+        ) -> tuple[torch.Tensor, ...]: ...
+
     @torch.no_grad()
-    def generate(
+    def generate(  # type: ignore[override]
         self,
         inputs: torch.Tensor | None = None,
         *,
@@ -72,9 +82,9 @@ class Phi3VisionGenerationMixin(GenerationMixin):  # type: ignore[misc]
             input_ids = input_ids.clamp(min=0)
         if input_ids is not None:
             kwargs["input_ids"] = input_ids
-        return super().generate(**kwargs)
+        return super().generate(**kwargs)  # type: ignore[misc]
 
-    def prepare_inputs_for_generation(
+    def prepare_inputs_for_generation(  # type: ignore[override]
         self,
         input_ids: torch.Tensor,
         past_key_values: Cache | None = None,
@@ -110,10 +120,10 @@ class Phi3VisionGenerationMixin(GenerationMixin):  # type: ignore[misc]
         if prompt_ids is not None and past_length < prompt_ids.shape[1]:
             input_ids = torch.cat([prompt_ids, input_ids[:, prompt_ids.shape[1] :]], dim=1)
             kwargs["image_features"] = _features_beyond(past_length, prompt_ids, image_features or ())
-        model_inputs: dict[str, Any] = super().prepare_inputs_for_generation(
-            input_ids,
+        model_inputs: dict[str, Any] = super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids,  # type: ignore[arg-type]
             past_key_values=past_key_values,
-            attention_mask=attention_mask,
+            attention_mask=attention_mask,  # type: ignore[arg-type]
             position_ids=position_ids,
             **kwargs,
         )
@@ -130,7 +140,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):  # type: ignore[misc]
         before, now = attention_mask[:, :past_length].sum(dim=1), attention_mask.sum(dim=1)
         return bool(((before <= original) & (now > original)).any())
 
-    def _expand_inputs_for_generation(
+    def _expand_inputs_for_generation(  # type: ignore[override]
         self,
         expand_size: int = 1,
         is_encoder_decoder: bool = False,
@@ -142,8 +152,11 @@ class Phi3VisionGenerationMixin(GenerationMixin):  # type: ignore[misc]
         if image_features is not None and expand_size > 1:
             by_prompt = split_by_prompt(image_features, images_per_prompt(model_kwargs["prompt_ids"]))
             image_features = tuple(one for own in by_prompt for _ in range(expand_size) for one in own)
-        expanded: tuple[torch.Tensor, dict[str, Any]] = super()._expand_inputs_for_generation(
-            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        expanded: tuple[torch.Tensor, dict[str, Any]] = super()._expand_inputs_for_generation(  # type: ignore[misc]
+            expand_size,
+            is_encoder_decoder,
+            input_ids,  # type: ignore[arg-type]
+            **model_kwargs,
         )
         if image_features is not None:
             expanded[1]["image_features"] = image_features

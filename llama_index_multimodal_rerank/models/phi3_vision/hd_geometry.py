@@ -49,8 +49,9 @@ def check_num_crops(num_crops: object) -> int:
 def hd_size(width: int, height: int, num_crops: int) -> HDSize:
     """Return the sizes the HD transform gives a picture.
 
-    The longer side becomes `336 * k` with the largest whole `k` whose grid of tiles has at most `num_crops` tiles;
-    the shorter side follows the aspect ratio and is then padded to whole tiles. Small pictures are enlarged too.
+    The longer side becomes `336 * k` with the largest whole `k` whose grid of tiles has at most `num_crops`
+    tiles; the shorter side follows the aspect ratio and is then padded to whole tiles. Small pictures are
+    enlarged too.
 
     Args:
         width: Width of the picture in pixels, at least 1.
@@ -61,7 +62,8 @@ def hd_size(width: int, height: int, num_crops: int) -> HDSize:
         The sizes after resizing and after padding.
 
     Raises:
-        ValueError: If `num_crops` or a side is below 1, or the picture is so thin that its short side would vanish.
+        ValueError: If `num_crops` or a side is below 1, or the picture is so thin that its short side would
+            vanish.
     """
     check_num_crops(num_crops)
     if width < 1 or height < 1:
@@ -78,9 +80,9 @@ def hd_size(width: int, height: int, num_crops: int) -> HDSize:
     resized_short = int(resized_long / ratio)
     if resized_short < 1:
         raise ValueError(
-            f"the picture is {width}x{height} pixels (width x height): with num_crops={num_crops} its short side "
-            f"would shrink to nothing, which happens above an aspect ratio of {resized_long}:1. Crop or pad the "
-            "picture first, or raise num_crops"
+            f"the picture is {width}x{height} pixels (width x height): with num_crops={num_crops} its short "
+            f"side would shrink to nothing, which happens above an aspect ratio of {resized_long}:1. Crop or "
+            "pad the picture first, or raise num_crops"
         )
     padded_short = math.ceil(resized_short / TILE) * TILE
     if width >= height:
@@ -109,8 +111,8 @@ def tile_grid(height: int, width: int) -> tuple[int, int]:
 def num_image_tokens(height: int, width: int) -> int:
     """Return how many tokens a padded picture takes in the prompt.
 
-    One vector per 28x28 pixels of the tiles and of the 336x336 global view, one separator at the end of every line
-    of vectors, and one separator between tiles and global view.
+    One vector per 28x28 pixels of the tiles and of the 336x336 global view, one separator at the end of every
+    line of vectors, and one separator between tiles and global view.
 
     Args:
         height: Padded height in pixels, a positive multiple of 336.

@@ -1,7 +1,7 @@
 """Pixel values to the vectors that stand in the prompt for a picture.
 
-Source: model card and weight names of `microsoft/Phi-3-vision-128k-instruct`. The attribute names are those of the
-released weights, so that a checkpoint needs no renaming of its own.
+Source: model card and weight names of `microsoft/Phi-3-vision-128k-instruct`. The attribute names are those
+of the released weights, so that a checkpoint needs no renaming of its own.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ class Phi3VisionImageEmbedding(nn.Module):
         """Encode pictures one after the other, so that memory does not grow with their number.
 
         Args:
-            pixel_values: (images, views, 3, 336, 336) from the image processor; views beyond a picture's own are
-                never looked at.
+            pixel_values: (images, views, 3, 336, 336) from the image processor; views beyond a picture's own
+                are never looked at.
             image_sizes: (images, 2), padded height and width in pixels.
 
         Returns:
-            One tensor (tokens, hidden) per picture, where tokens is `hd_geometry.num_image_tokens(height, width)`.
+            One tensor (tokens, hidden) per picture, where tokens is `hd_geometry.num_image_tokens(height,
+            width)`.
 
         Raises:
             ValueError: If the two arguments do not fit each other.
@@ -50,8 +51,8 @@ class Phi3VisionImageEmbedding(nn.Module):
         if pixel_values.ndim != 5 or len(pixel_values) != len(image_sizes):
             raise ValueError(
                 f"pixel_values has shape {tuple(pixel_values.shape)} and image_sizes has shape "
-                f"{tuple(image_sizes.shape)}; expected (images, views, 3, 336, 336) and (images, 2) with the same "
-                "number of images"
+                f"{tuple(image_sizes.shape)}; expected (images, views, 3, 336, 336) and (images, 2) with the "
+                "same number of images"
             )
         features = []
         for views, (height, width) in zip(pixel_values, image_sizes.tolist(), strict=True):
@@ -59,8 +60,8 @@ class Phi3VisionImageEmbedding(nn.Module):
             needed = 1 + rows * columns
             if len(views) < needed:
                 raise ValueError(
-                    f"a picture of {height}x{width} pixels (height x width) needs {needed} views, but pixel_values "
-                    f"holds {len(views)} per picture"
+                    f"a picture of {height}x{width} pixels (height x width) needs {needed} views, but "
+                    f"pixel_values holds {len(views)} per picture"
                 )
             features.append(self.encode(views[:needed], rows, columns))
         return tuple(features)
@@ -86,7 +87,7 @@ class Phi3VisionImageEmbedding(nn.Module):
         return projected
 
     def patch_features(self, views: torch.Tensor) -> torch.Tensor:
-        """Return the patch vectors of the tower's last layer but one, (views, 576, width), without final norm."""
+        """Return the output of the tower's last layer but one, (views, 576, width), without final norm."""
         # The separators are never quantised, so they tell the dtype the tower computes in.
         views = views.to(device=self.glb_GN.device, dtype=self.glb_GN.dtype)
         hidden_states = self.img_processor(views, output_hidden_states=True).hidden_states

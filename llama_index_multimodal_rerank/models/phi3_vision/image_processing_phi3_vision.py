@@ -12,8 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
-from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, load_image
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.image_utils import load_image
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from .hd_geometry import TILE, check_num_crops, hd_size, num_image_tokens
 
@@ -32,8 +34,8 @@ def as_pictures(images: object) -> list[Image.Image]:
     """Return one picture, or a list of pictures, as a list of Pillow pictures.
 
     Args:
-        images: Pillow pictures, or strings that `transformers.image_utils.load_image` opens: paths, URLs, base64.
-            (`load_image` applies EXIF orientation. Pictures given as such are taken as they are.)
+        images: Pillow pictures, or strings that `transformers.image_utils.load_image` opens: paths, URLs,
+            base64. (`load_image` applies EXIF orientation. Pictures given as such are taken as they are.)
 
     Raises:
         TypeError: If anything else is found.
@@ -47,19 +49,20 @@ def as_pictures(images: object) -> list[Image.Image]:
         picture = load_image(entry) if isinstance(entry, str) else entry
         if not isinstance(picture, Image.Image):
             raise TypeError(
-                f"images must be PIL.Image.Image, or strings with a path, URL or base64, or a list of these; got "
-                f"{type(entry).__name__}. Turn arrays into pictures with PIL.Image.fromarray(...)"
+                "images must be PIL.Image.Image, or strings with a path, URL or base64, or a list of these; "
+                f"got {type(entry).__name__}. Turn arrays into pictures with PIL.Image.fromarray(...)"
             )
         pictures.append(picture)
     return pictures
 
 
-class Phi3VisionImageProcessor(BaseImageProcessor):  # type: ignore[misc]
+class Phi3VisionImageProcessor(BaseImageProcessor):
     """Turn pictures of any size into a 336x336 global view plus 336x336 tiles.
 
-    The picture is enlarged or shrunk to a grid of at most `num_crops` tiles (see `hd_geometry.hd_size`), padded with
-    white to whole tiles, normalised, and cut. Alpha is dropped rather than blended, and EXIF orientation is not
-    applied, as in the published preprocessor; use `PIL.ImageOps.exif_transpose` before, if wanted.
+    The picture is enlarged or shrunk to a grid of at most `num_crops` tiles (see `hd_geometry.hd_size`),
+    padded with white to whole tiles, normalised, and cut. Alpha is dropped rather than blended, and EXIF
+    orientation is not applied, as in the published preprocessor; use `PIL.ImageOps.exif_transpose` before, if
+    wanted.
 
     Args:
         num_crops: Greatest number of tiles per picture; more tiles show more detail and cost more tokens.
@@ -69,7 +72,7 @@ class Phi3VisionImageProcessor(BaseImageProcessor):  # type: ignore[misc]
     """
 
     model_input_names = ["pixel_values", "image_sizes"]  # noqa: RUF012 (transformers' own spelling)
-    valid_kwargs = Phi3VisionImagesKwargs
+    valid_kwargs = Phi3VisionImagesKwargs  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -78,7 +81,8 @@ class Phi3VisionImageProcessor(BaseImageProcessor):  # type: ignore[misc]
         image_std: Sequence[float] = tuple(OPENAI_CLIP_STD),
         **kwargs: Any,
     ) -> None:
-        # The published file names remote code and repeats the constant 144; neither belongs in a file saved by us.
+        # The published file names remote code and repeats the constant 144; neither belongs in a file saved
+        # by us.
         for name in ("auto_map", "num_img_tokens", "image_processor_type"):
             kwargs.pop(name, None)
         super().__init__(**kwargs)
@@ -101,8 +105,9 @@ class Phi3VisionImageProcessor(BaseImageProcessor):  # type: ignore[misc]
             return_tensors: `"pt"` or `"np"`.
 
         Returns:
-            `pixel_values`, float32 (n, num_crops + 1, 3, 336, 336): the global view, then the tiles row by row,
-            then zeros; `image_sizes`, int64 (n, 2): padded height and width in pixels; `num_img_tokens`, int64 (n,).
+            `pixel_values`, float32 (n, num_crops + 1, 3, 336, 336): the global view, then the tiles row by
+            row, then zeros; `image_sizes`, int64 (n, 2): padded height and width in pixels; `num_img_tokens`,
+            int64 (n,).
 
         Raises:
             TypeError: If an entry is not a picture.
@@ -120,7 +125,7 @@ class Phi3VisionImageProcessor(BaseImageProcessor):  # type: ignore[misc]
             views = self.cut(padded)
             row[: len(views)] = views
             image_sizes.append(tuple(padded.shape[-2:]))
-        data = {
+        data: dict[str, Any] = {
             "pixel_values": pixel_values,
             "image_sizes": torch.tensor(image_sizes),
             "num_img_tokens": torch.tensor([num_image_tokens(*size) for size in image_sizes]),
@@ -143,8 +148,8 @@ class Phi3VisionImageProcessor(BaseImageProcessor):  # type: ignore[misc]
         """
         size = hd_size(*picture.size, num_crops)
         picture = picture.convert("RGB")
-        # Tall pictures take the same path as wide ones, mirrored along the diagonal: resizing filters the two axes
-        # one after the other with rounding in between, so the order of the axes shows in the last bit.
+        # Tall pictures take the same path as wide ones, mirrored along the diagonal: resizing filters the two
+        # axes one after the other with rounding in between, so the order of the axes shows in the last bit.
         tall = picture.width < picture.height
         if tall:
             picture = picture.transpose(Image.Transpose.TRANSPOSE)
@@ -173,7 +178,8 @@ class Phi3VisionImageProcessor(BaseImageProcessor):  # type: ignore[misc]
             padded: (3, height, width), both sides multiples of 336.
 
         Returns:
-            (1 + rows * columns, 3, 336, 336): the whole picture shrunk to one tile, then the tiles row by row.
+            (1 + rows * columns, 3, 336, 336): the whole picture shrunk to one tile, then the tiles row by
+            row.
         """
         channels, height, width = padded.shape
         global_view = F.interpolate(padded[None], size=(TILE, TILE), mode="bicubic", align_corners=False)

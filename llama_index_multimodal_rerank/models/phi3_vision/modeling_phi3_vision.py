@@ -1,9 +1,12 @@
 """Phi-3 Vision on transformers' own CLIP tower and Phi-3 decoder.
 
-Source: model card, configuration and weight names of `microsoft/Phi-3-vision-128k-instruct`; Phi-3 technical report,
-https://arxiv.org/abs/2404.14219. Module names equal the released weight names, so checkpoints load and save in the
-released layout.
+Source: model card, configuration and weight names of `microsoft/Phi-3-vision-128k-instruct`; Phi-3 technical
+report, https://arxiv.org/abs/2404.14219. Module names equal the released weight names, so checkpoints load
+and save in the released layout.
 """
+
+# transformers annotates only some of its functions.
+# mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from .rotary_phi3_vision import Phi3VisionRotaryEmbedding, reset_rotary_buffers
 
 
 @dataclass
-class Phi3VisionCausalLMOutputWithPast(CausalLMOutputWithPast):  # type: ignore[misc]
+class Phi3VisionCausalLMOutputWithPast(CausalLMOutputWithPast):
     """Output of `Phi3VisionForConditionalGeneration`.
 
     Attributes:
@@ -35,12 +38,12 @@ class Phi3VisionCausalLMOutputWithPast(CausalLMOutputWithPast):  # type: ignore[
     image_hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
-class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):  # type: ignore[misc]
+class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):
     """What transformers needs to know to load, place and initialise the model."""
 
     config_class = Phi3VisionConfig
     config: Phi3VisionConfig
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012 (transformers' own spelling)
     _no_split_modules = ["Phi3DecoderLayer", "Phi3VisionImageEmbedding"]  # noqa: RUF012
     # Names of the live reference model that no released checkpoint has, but that others may have saved.
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
@@ -54,7 +57,7 @@ class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):  # type: ignore[misc]
         reset_rotary_buffers(module)
 
 
-class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[misc]
+class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
     """The Phi-3 decoder with an image embedding beside its token embedding.
 
     Args:
@@ -84,7 +87,8 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[mis
             ValueError: If pictures and ids do not fit each other.
         """
         if image_features is None:
-            # One new token is never a placeholder, and asking would make the device wait at every decoding step.
+            # One new token is never a placeholder, and asking would make the device wait at every decoding
+            # step.
             if input_ids.shape[1] == 1 or torch.compiler.is_compiling():
                 embeds: torch.Tensor = self.embed_tokens(input_ids)
                 return embeds
@@ -107,8 +111,8 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[mis
         Args:
             input_ids: (batch, tokens), with -i where picture i stands. Either these or `inputs_embeds`.
             attention_mask: (batch, past + tokens), 0 at padding.
-            position_ids: (batch, tokens). If left out they follow from `attention_mask`, so that padding on the left
-                does not shift a row.
+            position_ids: (batch, tokens). If left out they follow from `attention_mask`, so that padding on
+                the left does not shift a row.
             past_key_values: Cache of earlier tokens.
             inputs_embeds: (batch, tokens, hidden).
             image_features: Features of the pictures in `input_ids`, prompt by prompt.
@@ -142,7 +146,7 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):  # type: ignore[mis
         return outputs
 
 
-class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGenerationMixin):  # type: ignore[misc]
+class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGenerationMixin):
     """Phi-3 Vision with its language head: pictures and text in, text out.
 
     Args:
@@ -238,8 +242,8 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGe
             **kwargs: Passed to the decoder, such as `use_cache` and `output_hidden_states`.
 
         Returns:
-            Output with `logits` (batch, kept tokens, vocabulary) in the model's dtype, `loss` if `labels` were given,
-            and `image_hidden_states`; a tuple if `return_dict=False`.
+            Output with `logits` (batch, kept tokens, vocabulary) in the model's dtype, `loss` if `labels`
+            were given, and `image_hidden_states`; a tuple if `return_dict=False`.
 
         Raises:
             ValueError: If pictures and ids do not fit each other.

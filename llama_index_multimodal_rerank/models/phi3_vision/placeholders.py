@@ -1,7 +1,7 @@
 """Negative ids: where the pictures stand in a prompt, and putting their features there.
 
-The processor writes the id -i once per feature vector of picture i, as the published one does. In a batch every
-prompt counts its own pictures from 1; `image_features` lists them prompt by prompt.
+The processor writes the id -i once per feature vector of picture i, as the published one does. In a batch
+every prompt counts its own pictures from 1; `image_features` lists them prompt by prompt.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def split_by_prompt(image_features: ImageFeatures, counts: Sequence[int]) -> lis
     if len(image_features) != sum(counts):
         raise ValueError(
             f"{len(image_features)} pictures were given, but input_ids refers to {sum(counts)}: "
-            f"{list(counts)} by prompt. Use the ids, pixel values and sizes of one call of the processor, and give "
-            "image_features prompt by prompt"
+            f"{list(counts)} by prompt. Use the ids, pixel values and sizes of one call of the processor, "
+            "and give image_features prompt by prompt"
         )
     features = iter(image_features)
     return [[next(features) for _ in range(count)] for count in counts]
@@ -55,7 +55,8 @@ def merge_image_features(
         inputs_embeds: (batch, tokens, hidden); what stands at the negative ids does not matter.
         input_ids: (batch, tokens).
         image_features: Features of all pictures, prompt by prompt.
-        all_used: Whether every picture must appear in `input_ids`. Not so if part of the prompt is already cached.
+        all_used: Whether every picture must appear in `input_ids`. Not so if part of the prompt is already
+            cached.
 
     Returns:
         A new tensor (batch, tokens, hidden).
@@ -71,15 +72,15 @@ def merge_image_features(
         missing = sorted(set(range(1, len(features) + 1)) - set(numbers)) if all_used else []
         if missing or len(set(numbers)) != len(numbers):
             raise ValueError(
-                f"prompt {row} has the pictures {numbers} in this order; it was given {len(features)} and must "
-                "contain each exactly once"
+                f"prompt {row} has the pictures {numbers} in this order; it was given {len(features)} and "
+                "must contain each exactly once"
             )
         for number, length in zip(numbers, lengths.tolist(), strict=True):
             if len(features[number - 1]) != length:
                 raise ValueError(
                     f"prompt {row} holds {length} placeholders for {image_tag(number)}, but that picture has "
-                    f"{len(features[number - 1])} feature vectors. Were the ids made for another picture or another "
-                    "num_crops?"
+                    f"{len(features[number - 1])} feature vectors. Were the ids made for another picture or "
+                    "another num_crops?"
                 )
             in_order.append(features[number - 1])
     if not in_order:

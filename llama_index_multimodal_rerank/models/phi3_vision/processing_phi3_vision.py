@@ -3,6 +3,9 @@
 Source: model card and processor of `microsoft/Phi-3-vision-128k-instruct`.
 """
 
+# transformers annotates only some of its functions.
+# mypy: disallow-untyped-calls=False
+
 from __future__ import annotations
 
 import logging
@@ -14,7 +17,7 @@ import torch
 from PIL import Image
 from transformers import BatchFeature, PreTrainedTokenizerFast
 from transformers.processing_utils import ProcessorMixin
-from transformers.utils import to_py_obj
+from transformers.utils.generic import to_py_obj
 
 from .chat_template import CHAT_TEMPLATE
 from .hd_geometry import num_image_tokens
@@ -28,15 +31,15 @@ Pictures = Picture | Sequence[Picture]
 Sizes = torch.Tensor | Sequence[Sequence[int]]
 
 
-class Phi3VisionProcessor(ProcessorMixin):  # type: ignore[misc]
+class Phi3VisionProcessor(ProcessorMixin):
     """Tokenizer and image processor in one.
 
     Args:
         image_processor: The image processor.
-        tokenizer: The tokenizer, of the class `PreTrainedTokenizerFast`. `LlamaTokenizer`, which the published
-            `tokenizer_config.json` names, gives other ids on transformers 5.
-        chat_template: Jinja template for `apply_chat_template`; by default the published chat format, extended to
-            transformers' list contents.
+        tokenizer: The tokenizer, of the class `PreTrainedTokenizerFast`. `LlamaTokenizer`, which the
+            published `tokenizer_config.json` names, gives other ids on transformers 5.
+        chat_template: Jinja template for `apply_chat_template`; by default the published chat format,
+            extended to transformers' list contents.
 
     Raises:
         TypeError: If the tokenizer is of a class that gives other ids.
@@ -51,8 +54,8 @@ class Phi3VisionProcessor(ProcessorMixin):  # type: ignore[misc]
         # Subclasses rebuild the normaliser from code and so ignore the one in tokenizer.json.
         if type(tokenizer) is not PreTrainedTokenizerFast:
             raise TypeError(
-                f"the tokenizer is a {type(tokenizer).__name__}, which would give other ids than the model was trained "
-                "on; load it with transformers.PreTrainedTokenizerFast.from_pretrained(...)"
+                f"the tokenizer is a {type(tokenizer).__name__}, which would give other ids than the model "
+                "was trained on; load it with transformers.PreTrainedTokenizerFast.from_pretrained(...)"
             )
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
 
@@ -83,17 +86,19 @@ class Phi3VisionProcessor(ProcessorMixin):  # type: ignore[misc]
     ) -> BatchFeature:
         """Prepare one prompt, or a batch of prompts, for the model.
 
-        A prompt with n pictures holds the tags `<|image_1|>` to `<|image_n|>`, each once, in any order; tag i stands
-        for the i-th picture. Without pictures tags are plain text.
+        A prompt with n pictures holds the tags `<|image_1|>` to `<|image_n|>`, each once, in any order; tag i
+        stands for the i-th picture. Without pictures tags are plain text.
 
         Args:
             text: A prompt, or several, in the chat format (see `apply_chat_template`).
-            images: Pictures of the prompt, as Pillow pictures, or strings with a path, URL or base64. For several
-                prompts a list with one entry per prompt: a picture, a list of pictures, or None.
+            images: Pictures of the prompt, as Pillow pictures, or strings with a path, URL or base64. For
+                several prompts a list with one entry per prompt: a picture, a list of pictures, or None.
             image_sizes: In place of `images`, for pictures whose features were already computed: their
-                `image_sizes` from an earlier call, (pictures, 2), or one such entry per prompt. Gives ids only.
+                `image_sizes` from an earlier call, (pictures, 2), or one such entry per prompt. Gives ids
+                only.
             num_crops: Greatest number of tiles per picture in this call.
-            padding: True or `"longest"`, `"max_length"`, or False. Always on the left, as generation needs it.
+            padding: True or `"longest"`, `"max_length"`, or False. Always on the left, as generation needs
+                it.
             max_length: Length in tokens for `padding="max_length"`.
             pad_to_multiple_of: Pad to a multiple of this many tokens.
             return_tensors: `"pt"`, `"np"`, or None for lists.
@@ -101,13 +106,15 @@ class Phi3VisionProcessor(ProcessorMixin):  # type: ignore[misc]
             audio: Not supported.
 
         Returns:
-            `input_ids`, int64 (prompts, tokens), with -i once per feature vector of picture i; `attention_mask` of
-            the same shape; with `images` also `pixel_values`, float32 (pictures, num_crops + 1, 3, 336, 336), and
-            with pictures at all `image_sizes`, int64 (pictures, 2), prompt by prompt.
+            `input_ids`, int64 (prompts, tokens), with -i once per feature vector of picture i;
+            `attention_mask` of the same shape; with `images` also `pixel_values`, float32 (pictures,
+            num_crops + 1, 3, 336, 336), and with pictures at all `image_sizes`, int64 (pictures, 2), prompt
+            by prompt.
 
         Raises:
             TypeError: If text or pictures are of another type.
-            ValueError: If the tags of a prompt do not name its pictures exactly once, or a picture is too thin.
+            ValueError: If the tags of a prompt do not name its pictures exactly once, or a picture is too
+                thin.
         """
         if videos is not None or audio is not None:
             raise ValueError("Phi-3 Vision takes text and pictures; videos and audio are not supported")
@@ -225,8 +232,8 @@ def _entries_by_prompt(name: str, entries: Any, text: str | Sequence[str]) -> li
     if not isinstance(entries, Sequence) or len(entries) != len(text):
         got = f"{len(entries)} entries" if isinstance(entries, Sequence) else type(entries).__name__
         raise ValueError(
-            f"text is a list of {len(text)} prompts, so {name} must be a list with one entry per prompt (None where a "
-            f"prompt has no picture, a list where it has several); got {got}"
+            f"text is a list of {len(text)} prompts, so {name} must be a list with one entry per prompt "
+            f"(None where a prompt has no picture, a list where it has several); got {got}"
         )
     return list(entries)
 

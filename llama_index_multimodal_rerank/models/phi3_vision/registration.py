@@ -1,9 +1,12 @@
 """Make transformers' Auto classes find Phi-3 Vision, with the released files as they are.
 
-The released `preprocessor_config.json` asks for classes by the names they have in the published code, and points to
-that code. If no class of such a name is known, `AutoProcessor` wants to run it. So the processors are registered
-under these names as well.
+The released `preprocessor_config.json` asks for classes by the names they have in the published code, and
+points to that code. If no class of such a name is known, `AutoProcessor` wants to run it. So the processors
+are registered under these names as well.
 """
+
+# transformers annotates only some of its functions.
+# mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Rotary positions whose short or long factors are chosen for every row of a batch by itself.
 
-Source: LongRoPE (https://arxiv.org/abs/2402.13753) as used by `microsoft/Phi-3-vision-128k-instruct`. transformers'
-own module makes one choice for the whole batch, so that a short prompt would get other numbers next to a long one.
+Source: LongRoPE (https://arxiv.org/abs/2402.13753) as used by `microsoft/Phi-3-vision-128k-instruct`.
+transformers' own module makes one choice for the whole batch, so that a short prompt would get other numbers
+next to a long one.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 
-class Phi3VisionRotaryEmbedding(Phi3RotaryEmbedding):  # type: ignore[misc]
+class Phi3VisionRotaryEmbedding(Phi3RotaryEmbedding):
     """Cosines and sines of the positions.
 
-    A row gets the long factors if its highest position + 1 exceeds `original_max_position_embeddings`, else the
-    short ones; either set is scaled by `attention_scaling`.
+    A row gets the long factors if its highest position + 1 exceeds `original_max_position_embeddings`, else
+    the short ones; either set is scaled by `attention_scaling`.
 
     Args:
         config: Text configuration, with `rope_parameters` of type `longrope` or `default`.
     """
+
+    long_inv_freq: torch.Tensor
 
     def __init__(self, config: Phi3Config) -> None:
         super().__init__(config)
