@@ -89,6 +89,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):
         input_ids: torch.Tensor,
         past_key_values: Cache | None = None,
         attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         prompt_ids: torch.Tensor | None = None,
         image_features: ImageFeatures | None = None,
@@ -100,6 +101,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):
             input_ids: (batch, tokens) so far, pictures read as 0.
             past_key_values: Cache of an earlier part of them.
             attention_mask: (batch, tokens).
+            inputs_embeds: (batch, tokens, hidden) of the prompt, where generation started from embeddings.
             position_ids: (batch, tokens).
             prompt_ids: The prompt with its negative ids, the first columns of `input_ids`.
             image_features: Features of the prompt's pictures.
@@ -124,6 +126,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):
             input_ids,  # type: ignore[arg-type]
             past_key_values=past_key_values,
             attention_mask=attention_mask,  # type: ignore[arg-type]
+            inputs_embeds=inputs_embeds,
             position_ids=position_ids,
             **kwargs,
         )
