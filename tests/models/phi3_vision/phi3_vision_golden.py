@@ -20,7 +20,8 @@ NO_REFERENCE = f"the published configuration and tokenizer files are not at {REF
 
 def _load_seeded_weights() -> Any:
     spec = importlib.util.spec_from_file_location("seeded_weights", GOLDEN / "seeded_weights.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

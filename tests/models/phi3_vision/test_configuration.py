@@ -52,7 +52,7 @@ def test_a_real_sliding_window_and_other_stop_tokens_stay(released: dict[str, An
 
 
 def test_reads_phi_3_5_where_it_differs(released: dict[str, Any]) -> None:
-    # Phi-3.5-vision has the same architecture; its window is twice the context, and its type may be spelled natively.
+    # The same architecture; its window is twice the context, and the rotary type may be spelled natively.
     changed = {**released, "sliding_window": 262144, "_name_or_path": "Phi-3.5-vision-instruct"}
     changed["rope_scaling"] = {**released["rope_scaling"], "type": "longrope"}
     config = Phi3VisionConfig(**changed)

@@ -159,7 +159,7 @@ def test_a_logits_processor_constrains_the_answer_and_sees_no_negative_ids(
 def test_processors_that_look_up_the_prompts_ids_work(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
-    """A penalty and stop strings index the vocabulary with the prompt's ids, where -1 would be out of range."""
+    """A penalty and stop strings look up the prompt's ids in the vocabulary, where -1 is out of range."""
     inputs = processor("<|image_1|>?", golden.picture("exact_336x336"), num_crops=1)
     plain = greedy(model, inputs)
     penalised = greedy(model, inputs, repetition_penalty=5.0)
@@ -242,7 +242,9 @@ def test_prompt_lookup_decoding_equals_plain_decoding(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
     inputs = processor(PROMPT, golden.picture("exact_336x336"), num_crops=1)
-    assert greedy(model, inputs, prompt_lookup_num_tokens=3) == greedy(model, inputs)
+    plain = greedy(model, inputs)
+    assert 2 not in plain[0]
+    assert greedy(model, inputs, prompt_lookup_num_tokens=3, eos_token_id=2) == plain
 
 
 def test_generate_from_embeddings(

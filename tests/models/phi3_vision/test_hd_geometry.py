@@ -73,7 +73,7 @@ def test_tall_mirrors_wide(width: int, height: int, num_crops: int) -> None:
 
 @pytest.mark.parametrize("num_crops", [0, -1, 1.5, True, None, "4"])
 def test_num_crops_must_be_a_whole_number_above_zero(num_crops: object) -> None:
-    with pytest.raises(ValueError, match="num_crops is .*whole number of at least 1"):
+    with pytest.raises(ValueError, match=r"num_crops is .*whole number of at least 1"):
         hd_size(10, 10, num_crops)  # type: ignore[arg-type]
 
 

@@ -49,8 +49,7 @@ def test_pixels_equal_the_reference(name: str, num_crops: int) -> None:
 
 
 def test_pixels_are_bit_identical_where_bicubic_resizing_is_too() -> None:
-    # Equal digests need equal rounding in torch's bicubic interpolation, which other builds need not have; the
-    # tiles involve no interpolation of floats, so at least they show in the recorded extracts above.
+    # Equal digests need equal rounding in torch's bicubic interpolation, which other builds need not have.
     same = 0
     for name, num_crops in ALL_CROPS:
         pixels = Phi3VisionImageProcessor(num_crops=num_crops)(golden.picture(name))["pixel_values"].numpy()
@@ -73,7 +72,7 @@ def test_a_batch_of_different_sizes_equals_one_by_one() -> None:
 
 
 def test_white_padding_goes_to_both_sides() -> None:
-    # At 2.9:1 three columns would need two rows, which is six tiles; with four allowed it is two columns, one row.
+    # At 2.9:1 three columns would need two rows, six tiles; with four allowed it is two columns, one row.
     padded = Phi3VisionImageProcessor().hd_transform(Image.new("RGB", (290, 100), "black"), 4)
     assert padded.size == (672, 336)
     values = np.asarray(padded)
@@ -89,7 +88,7 @@ def test_white_padding_goes_to_both_sides() -> None:
     "images", [np.zeros((8, 8, 3), np.uint8), 3, b"abc", [Image.new("RGB", (9, 9)), None]]
 )
 def test_other_inputs_are_refused(images: object) -> None:
-    with pytest.raises(TypeError, match="PIL.Image.Image.*got (ndarray|int|bytes|NoneType)"):
+    with pytest.raises(TypeError, match=r"PIL\.Image\.Image.*got (ndarray|int|bytes|NoneType)"):
         Phi3VisionImageProcessor()(images)
 
 

@@ -107,8 +107,8 @@ def test_a_mismatch_names_what_was_found_and_expected(processor: Phi3VisionProce
     image = golden.picture("tiny_20x15")
     with pytest.raises(
         ValueError,
-        match=r"^2 pictures were given, so the prompt must contain <\|image_1\|>, <\|image_2\|>, each exactly "
-        r"once; it contains <\|image_3\|>, <\|image_1\|>$",
+        match=r"^2 pictures were given, so the prompt must contain <\|image_1\|>, <\|image_2\|>, each "
+        r"exactly once; it contains <\|image_3\|>, <\|image_1\|>$",
     ):
         processor("<|image_3|> <|image_1|>", [image, image])
     with pytest.raises(ValueError, match=r"1 picture was given.*it contains <\|image_1\|>, <\|image_1\|>$"):
@@ -191,7 +191,7 @@ def test_zero_crops_and_videos_are_refused(processor: Phi3VisionProcessor) -> No
 
 def test_a_tokenizer_of_another_class_is_refused() -> None:
     wrong = LlamaTokenizer.from_pretrained(golden.GOLDEN / "tokenizer")
-    with pytest.raises(TypeError, match="is a LlamaTokenizer.*PreTrainedTokenizerFast"):
+    with pytest.raises(TypeError, match=r"is a LlamaTokenizer.*PreTrainedTokenizerFast"):
         Phi3VisionProcessor(Phi3VisionImageProcessor(), wrong)
 
 
