@@ -161,6 +161,10 @@ def test_inputs_that_do_not_fit_are_refused(
         model(ids, pixels)
     with pytest.raises(ValueError, match="both pixel_values and image_features"):
         model(ids, pixels, sizes, image_features=features)
+    with pytest.raises(ValueError, match="image_sizes was given without pixel_values or image_features"):
+        model(ids, image_sizes=sizes)
+    with pytest.raises(ValueError, match=r"holds \[313\] vectors per picture.* have \[457\]"):
+        model(ids, image_sizes=torch.tensor([[336, 672]]), image_features=features)
     with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
         model()
     with pytest.raises(ValueError, match="image_features needs input_ids"):
@@ -194,6 +198,22 @@ def test_one_token_at_a_time_through_a_cache_equals_all_at_once(
         out = model(ids[:, position : position + 1], past_key_values=out.past_key_values, use_cache=True)
         steps.append(out.logits)
     assert (torch.cat(steps, dim=1) - expected).abs().max() <= TOLERANCE
+
+
+@torch.no_grad()
+def test_a_decoding_step_compiles_without_graph_breaks(
+    model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
+) -> None:
+    inputs = processor("<|image_1|> what?", golden.picture("exact_336x336"), num_crops=1)
+    ids = inputs.pop("input_ids")
+    cache = StaticCache(config=model.config, max_cache_len=ids.shape[1])
+    expected = model(ids, **inputs).logits[:, -1:]
+    inputs.pop("attention_mask")
+    model(ids[:, :-1], **inputs, past_key_values=cache)
+    step = torch.compile(model, backend="eager", fullgraph=True)
+    position = torch.tensor([[ids.shape[1] - 1]])
+    found = step(ids[:, -1:], position_ids=position, past_key_values=cache).logits
+    assert (found - expected).abs().max() <= TOLERANCE
 
 
 @torch.no_grad()
