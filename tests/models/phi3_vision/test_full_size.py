@@ -1,7 +1,7 @@
 """The full-size model with seeded weights, on disk and in memory.
 
-Writes 8.3 GB of shards and loads them on the CPU: needs about 9 GB of free disk and 11 GiB of free memory, and
-takes three to five minutes on two cores. Run it with `pytest -m slow -o log_cli_level=info`.
+Writes 8.3 GB of shards and loads them on the CPU: needs 9 GB of free disk and 11 GiB of free memory. Takes
+three to five minutes on two cores. Run it with `pytest -m slow -o log_cli_level=info`.
 """
 
 from __future__ import annotations
