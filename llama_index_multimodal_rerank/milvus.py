@@ -138,10 +138,10 @@ def _connect(uri: str, token: str, local: bool, connection: dict[str, Any]) -> M
     from pymilvus import MilvusClient
     from pymilvus.exceptions import MilvusException
 
-    from .milvus_client import FlushingMilvusClient
+    from .milvus_client import LiteMilvusClient
 
     try:
-        return (FlushingMilvusClient if local else MilvusClient)(uri=uri, token=token, **connection)
+        return (LiteMilvusClient if local else MilvusClient)(uri=uri, token=token, **connection)
     except MilvusException as error:
         hint = (
             "Milvus Lite files serve one process at a time: is another one using it? "

@@ -9,11 +9,15 @@ from typing import Any
 from pymilvus import MilvusClient
 
 
-class FlushingMilvusClient(MilvusClient):
-    """A ``MilvusClient`` for Milvus Lite that flushes before the first search after a write.
+class LiteMilvusClient(MilvusClient):
+    """A ``MilvusClient`` that knows two ways of Milvus Lite.
 
     Lite scans rows that are not flushed yet one by one: a search is about ten times slower then.
-    Flushing once, when somebody searches, costs less than flushing after every inserted batch.
+    So it flushes before the first search after a write, which costs less than flushing after
+    every inserted batch.
+
+    Lite refuses ``drop_ratio_search``, a hint that trades accuracy for speed, and that
+    MilvusVectorStore sends with every sparse search. So it is left out.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -33,6 +37,10 @@ class FlushingMilvusClient(MilvusClient):
     def search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.search``."""
         self._flush_if_written(collection_name)
+        params = (kwargs.get("search_params") or {}).get("params", {})
+        if "drop_ratio_search" in params:
+            exact = {name: value for name, value in params.items() if name != "drop_ratio_search"}
+            kwargs["search_params"] = {**kwargs["search_params"], "params": exact}
         return super().search(collection_name, *args, **kwargs)
 
     def hybrid_search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:

@@ -53,7 +53,7 @@ class ImageTextQuery(QueryBundle):
     """
 
     query_str: str = ""
-    image: ImageSource | None = field(
+    image: Any = field(  # an ImageSource; dataclasses_json must be able to resolve the annotation
         default=None,
         repr=False,
         metadata=config(encoder=_to_data_uri, exclude=lambda value: value is None),
@@ -104,7 +104,7 @@ class ImageTextQuery(QueryBundle):
 
     def _identity(self) -> tuple[Any, ...]:
         strs = self.custom_embedding_strs
-        return (self.query_str, self.image_path, id(self.image), None if strs is None else tuple(strs))
+        return (self.query_str, self.image_path, self.image, None if strs is None else tuple(strs))
 
     # LlamaIndex's synchronous retrievers write the vector they made into the caller's bundle and
     # read it back for the search. Kept there, it would answer for the query after an edit, and in

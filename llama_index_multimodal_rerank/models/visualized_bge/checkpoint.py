@@ -1,0 +1,177 @@
+"""From the tensors of a released file to our module, and back; every key is accounted for.
+
+The released files hold the state dict of the authors' module. Ours is built from transformers' text models
+and timm's ``Eva``; one function, :func:`upstream_key`, knows how the names correspond.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from .errors import CheckpointError
+from .modeling import VisualizedBGEModel
+
+_TEXT = {
+    "text.embeddings.": "bge_embeddings.",
+    "text.encoder.": "bge_encoder.",
+    "text.pooler.": "bge_pooler.",
+}
+_TOWER = "model_visual.visual."
+_BLOCK = {
+    "attn.q_proj.bias": "attn.q_bias",
+    "attn.v_proj.bias": "attn.v_bias",
+    "attn.norm.": "attn.inner_attn_ln.",
+    "mlp.fc1_g.": "mlp.w1.",
+    "mlp.fc1_x.": "mlp.w2.",
+    "mlp.norm.": "mlp.ffn_ln.",
+    "mlp.fc2.": "mlp.w3.",
+}
+_UNUSED = ("bge_pooler.", "model_visual.logit_scale", f"{_TOWER}norm.", f"{_TOWER}head.")
+# transformers wrote this table of 0, 1, 2 ... until 4.31
+_HARMLESS = ("bge_embeddings.position_ids",)
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def upstream_key(name: str) -> str:
+    """Return the name that the released files give to a parameter of :class:`VisualizedBGEModel`."""
+    for ours, theirs in _TEXT.items():
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    if not name.startswith("vision.eva."):
+        return f"model_visual.{name}" if name == "logit_scale" else name
+    name = name.removeprefix("vision.eva.")
+    if name.startswith("blocks."):
+        for ours, theirs in _BLOCK.items():
+            name = name.replace(ours, theirs)
+    return _TOWER + name
+
+
+def is_used(key: str) -> bool:
+    """Tell whether embeddings depend on the tensor of this upstream key."""
+    return not key.startswith(_UNUSED) and key not in _HARMLESS
+
+
+def rope_keys(model: VisualizedBGEModel) -> dict[str, list[str]]:
+    """Return the upstream keys of the rotary tables, all copies of two: ``{"sin": [...], "cos": [...]}``."""
+    places = ["", *(f"blocks.{i}.attn." for i in range(model.config.vision.num_hidden_layers))]
+    return {which: [f"{_TOWER}{place}rope.freqs_{which}" for place in places] for which in ("sin", "cos")}
+
+
+def check_keys(model: VisualizedBGEModel, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that a file holds the tensors of a model: none missing, none left over, all of the right shape.
+
+    The rotary tables may be absent, all of them together: they follow from the configuration.
+
+    Args:
+        model: the model to be filled; its parameters may be on the meta device.
+        shapes: shape of every tensor of the file, by upstream key.
+
+    Raises:
+        CheckpointError: with every missing key, unexpected key and wrong shape.
+    """
+    expected = {upstream_key(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    tables = [key for keys in rope_keys(model).values() for key in keys]
+    if not set(tables).isdisjoint(shapes):
+        rows, columns = model.vision.rope_table.shape
+        expected |= dict.fromkeys(tables, (rows, columns // 2))
+    missing = sorted(expected.keys() - shapes.keys())
+    unexpected = sorted(shapes.keys() - expected.keys() - set(_HARMLESS))
+    wrong = [
+        f"{key} is {tuple(shapes[key])}, expected {shape}"
+        for key, shape in sorted(expected.items())
+        if key in shapes and tuple(shapes[key]) != shape
+    ]
+    if missing or unexpected or wrong:
+        raise CheckpointError(
+            f"The weights do not fit the model {model.config.name!r}."
+            f"{_listing('missing keys', missing)}{_listing('unexpected keys', unexpected)}"
+            f"{_listing('wrong shapes', wrong)}\nIs this the file of another model, or of another release?"
+        )
+
+
+def fill_model(
+    model: VisualizedBGEModel,
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Fill a model, built on the meta device, with the tensors of a released file.
+
+    One tensor after the other is converted and takes the place of the parameter, so memory stays near one
+    copy of the model. Tensors that need no conversion are used as they are, memory-mapped where the file
+    is. The rotary tables are kept in float32 whatever ``dtype`` is, with the values of the file: the
+    released files hold them rounded to float16, and the authors' model rotates by those.
+
+    Args:
+        model: the model.
+        tensors: tensors by upstream key, as :func:`read_weights` returns them.
+        device: where the parameters go.
+        dtype: floating point type of the parameters.
+
+    Raises:
+        CheckpointError: keys, shapes or dtypes do not fit, or the copies of the rotary tables differ.
+    """
+    check_keys(model, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    if strange := sorted(
+        f"{key} is {tensor.dtype}"
+        for key, tensor in tensors.items()
+        if tensor.dtype not in _FLOATS and key not in _HARMLESS
+    ):
+        raise CheckpointError(
+            f"The weights are not floating point numbers.{_listing('wrong dtypes', strange)}\n"
+            f"Allowed are {', '.join(map(str, _FLOATS))}; quantised files cannot be loaded."
+        )
+    table = _rope_table(model, tensors)
+    state = {name: tensors[upstream_key(name)].to(device=device, dtype=dtype) for name in model.state_dict()}
+    model.load_state_dict(state, assign=True)
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
+    if table is not None:
+        model.vision.rope_table = table.to(device)
+
+
+def upstream_state_dict(model: VisualizedBGEModel) -> dict[str, torch.Tensor]:
+    """Return all tensors under the keys of the released files, on the CPU, none sharing memory."""
+    state = {upstream_key(name): tensor.cpu() for name, tensor in model.state_dict().items()}
+    sin, cos = model.vision.rope_table.cpu().chunk(2, dim=-1)
+    keys = rope_keys(model)
+    state |= {key: sin.clone() for key in keys["sin"]} | {key: cos.clone() for key in keys["cos"]}
+    return {key: tensor.contiguous() for key, tensor in state.items()}
+
+
+def save_model(model: VisualizedBGEModel, path: Path) -> None:
+    """Write the weights as safetensors under the keys of the released files.
+
+    The file appears under its name only when it is complete, so a model may be saved over the file it is
+    mapped from.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        safetensors.torch.save_file(upstream_state_dict(model), unfinished, metadata={"format": "pt"})
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _rope_table(model: VisualizedBGEModel, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    halves = []
+    for keys in rope_keys(model).values():
+        if keys[0] not in tensors:
+            return None
+        for key in keys[1:]:
+            if not torch.equal(tensors[key], tensors[keys[0]]):
+                raise CheckpointError(f"{key} differs from {keys[0]}; expected copies of one rotary table.")
+        halves.append(tensors[keys[0]].float())
+    return torch.cat(halves, dim=-1)
+
+
+def _listing(title: str, entries: Iterable[str]) -> str:
+    lines = list(entries)
+    return "".join([f"\n{title} ({len(lines)}):", *(f"\n  {line}" for line in lines)]) if lines else ""

@@ -1,0 +1,42 @@
+"""A digest that tells one set of weights from another, whatever file they lie in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+_CHUNK = 2**22
+
+
+def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 over names, shapes and values of tensors.
+
+    It depends on the values alone, not on their dtype, their order or the file format: float16 weights and
+    the same weights widened to float32 give the same digest.
+
+    Args:
+        tensors: floating point tensors by name, on the CPU.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    names = sorted(tensors)
+    with ThreadPoolExecutor() as pool:  # hashlib and torch let other threads run
+        digests = pool.map(lambda name: _tensor_digest(tensors[name]), names)
+        lines = [
+            f"{name} {list(tensors[name].shape)} {digest}\n"
+            for name, digest in zip(names, digests, strict=True)
+        ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _tensor_digest(tensor: torch.Tensor) -> str:
+    digest = hashlib.sha256()
+    for chunk in torch.split(tensor.flatten(), _CHUNK):  # in pieces, to need no second copy of a large table
+        values, half = chunk.float(), chunk.half()
+        # The shortest type that holds the values: half the bytes to hash for the released weights.
+        digest.update(memoryview((half if torch.equal(half.float(), values) else values).numpy()))
+    return digest.hexdigest()

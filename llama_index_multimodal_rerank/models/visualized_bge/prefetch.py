@@ -1,0 +1,37 @@
+"""Run a function in threads, a bounded number of results ahead of the consumer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_ahead(function: Callable[[T], R], items: Iterable[T], *, workers: int, ahead: int) -> Generator[R]:
+    """Yield ``function(item)`` for every item, in order, computed in threads.
+
+    At most ``ahead`` results are finished or under way while the consumer is busy with one. Close the
+    iterator (``contextlib.closing``) to stop early.
+
+    Args:
+        function: what to run; its exceptions are raised unchanged, at the turn of their item.
+        items: arguments.
+        workers: number of threads.
+        ahead: how many items to start before the first result is taken.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="prefetch") as pool:
+        pending: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,157 @@
+"""What comes before the model: pictures to 224 x 224 crops, texts to token ids.
+
+The crops equal those of the authors' code bit for bit: embeddings are only comparable with theirs, and among
+each other, when pictures are resized in exactly the same way.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from .configuration import VisualizedBGEConfig
+
+PREPROCESSING_ID = "pillow-bicubic-shorter-side-center-crop-rgb-clip"
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_ASPECT_RATIO = 1000
+
+Uint8Array = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
+
+# Loading a picture from its file is not safe when two threads do it to one Image object.
+_LOADING = threading.Lock()
+
+
+def crop_image(image: Image.Image, size: int = 224) -> Uint8Array:
+    """Resize a picture, cut out its centre and convert it to RGB, in this order.
+
+    EXIF orientation is not applied and transparency is dropped, not blended, as in the authors' code; whoever
+    wants otherwise does it before.
+
+    Args:
+        image: a picture in any Pillow mode that converts to RGB; of an animation the frame it stands at.
+        size: side of the crop in pixels.
+
+    Returns:
+        The crop, (size, size, 3).
+
+    Raises:
+        ValueError: the picture is empty, or longer than 1000 times its width.
+    """
+    with _LOADING:
+        image.load()
+    width, height = image.size
+    shorter, longer = sorted(image.size)
+    if not shorter:
+        raise ValueError(f"The image is empty: {width} x {height} pixels.")
+    if longer > MAX_ASPECT_RATIO * shorter:
+        raise ValueError(
+            f"The image of {width} x {height} pixels is too narrow: its sides may differ by a factor of "
+            f"{MAX_ASPECT_RATIO} at most. Crop it first."
+        )
+    long_side = size * longer // shorter
+    resized = (size, long_side) if width <= height else (long_side, size)
+    if resized != image.size:
+        # In the mode of the file, because Pillow treats palettes and transparency in its own way while
+        # resizing.
+        image = image.resize(resized, Image.Resampling.BICUBIC)
+    # round() takes halves to the even neighbour
+    left, top = (round((side - size) / 2) for side in resized)
+    image = image.crop((left, top, left + size, top + size)).convert("RGB")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def normalize_crops(crops: torch.Tensor) -> torch.Tensor:
+    """Scale crops to the input of the vision tower, on the device where they are.
+
+    Args:
+        crops: uint8, (batch, side, side, 3).
+
+    Returns:
+        float32, (batch, 3, side, side).
+    """
+    mean = torch.tensor(IMAGE_MEAN, device=crops.device).view(3, 1, 1)
+    std = torch.tensor(IMAGE_STD, device=crops.device).view(3, 1, 1)
+    return (crops.permute(0, 3, 1, 2).float() / 255).sub_(mean).div_(std)
+
+
+class TextTokenizer:
+    """Texts to token ids; safe to call from several threads.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer.
+        config: the model that reads the ids.
+
+    Raises:
+        ValueError: the tokenizer does not belong to the model.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: VisualizedBGEConfig) -> None:
+        if not tokenizer.is_fast:
+            raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer; a tokenizer.json is needed.")
+        if tokenizer.pad_token_id != config.text.pad_token_id or len(tokenizer) > config.text.vocab_size:
+            raise ValueError(
+                f"The tokenizer does not belong to {config.name!r}: it has {len(tokenizer)} entries and "
+                f"padding id {tokenizer.pad_token_id}; the model has {config.text.vocab_size} rows and "
+                f"padding id {config.text.pad_token_id}."
+            )
+        self.tokenizer = tokenizer
+        self._pad_id = config.text.pad_token_id
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_folder(cls, folder: Path, config: VisualizedBGEConfig) -> TextTokenizer:
+        """Load the tokenizer of a folder with ``tokenizer.json``."""
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, config=config.text.to_transformers(), local_files_only=True
+        )
+        return cls(tokenizer, config)
+
+    def __call__(self, texts: Sequence[str]) -> list[Int64Array]:
+        """Return the ids of every text with its special tokens, neither padded nor truncated."""
+        if not texts:
+            return []
+        # Padding and truncation stay switched off, because switching them changes the shared tokenizer; the
+        # lock is for callers who hold the same tokenizer and do switch.
+        with self._lock:
+            encoded = self.tokenizer(
+                list(texts),
+                padding=False,
+                truncation=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )
+        return [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
+
+    def pad(self, rows: Sequence[Int64Array]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stack ids to a batch, padded on the right to the longest.
+
+        Returns:
+            ``input_ids`` and ``attention_mask`` (1 for tokens, 0 for padding), both int64, (batch, tokens).
+        """
+        longest = max(map(len, rows))
+        ids = torch.full((len(rows), longest), self._pad_id)
+        mask = torch.zeros_like(ids)
+        for row, tokens in enumerate(rows):
+            ids[row, : len(tokens)] = torch.from_numpy(tokens)
+            mask[row, : len(tokens)] = 1
+        return ids, mask
+
+
+def truncate(ids: Int64Array, limit: int) -> Int64Array:
+    """Cut ids to ``limit`` tokens, keeping the closing special token."""
+    return ids if len(ids) <= limit else np.append(ids[: limit - 1], ids[-1])

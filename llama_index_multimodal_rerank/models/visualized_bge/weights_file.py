@@ -1,0 +1,91 @@
+"""Read the tensors of a weights file, without ever running code from it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from .errors import CheckpointError
+
+_DOWNLOAD_AGAIN = "Delete it and download it again."
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read a ``.safetensors`` file or a PyTorch checkpoint (``.pth``, ``.pt``, ``.bin``).
+
+    The format is told by the content, not by the name. Files in the safetensors and in the zip format that
+    PyTorch has written since 1.6 are memory-mapped, so that reading takes no memory of its own; older ones
+    are read whole. Pickled objects other than tensors are refused, never executed.
+
+    Args:
+        path: the weights file.
+
+    Returns:
+        Tensors on the CPU by key, in the dtype of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is empty, damaged, unsafe, or not a flat mapping from names to tensors.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        raise CheckpointError(f"{path} is empty. {_DOWNLOAD_AGAIN}")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer, not the weights. Run `git lfs pull` in its folder, or download "
+            f"the file itself."
+        )
+    if head[8:9] == b"{":
+        return _read_safetensors(path)
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        return _read_torch(path)
+    raise CheckpointError(
+        f"{path} is no weights file: it begins with {head[:16]!r}; expected a safetensors file or a PyTorch "
+        f"checkpoint. {_DOWNLOAD_AGAIN}"
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file, perhaps a broken download: {error}. "
+            f"{_DOWNLOAD_AGAIN}"
+        ) from error
+
+
+def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        # the format before PyTorch 1.6 is no zip file and cannot be memory-mapped
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds pickled objects that are not tensors, or is damaged. It was not unpickled, "
+            f"because that can run any code. If you trust the file, load its state dict yourself and write "
+            f"the tensors with safetensors.torch.save_file; otherwise download it again. PyTorch: {error}"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable PyTorch checkpoint, perhaps a broken download: {error}. "
+            f"{_DOWNLOAD_AGAIN}"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a state dict of tensors.")
+    strangers = {key: type(value).__name__ for key, value in content.items() if not torch.is_tensor(value)}
+    if strangers:
+        raise CheckpointError(
+            f"{path} is not a flat state dict: beside or instead of tensors it holds "
+            f"{', '.join(f'{key!r} ({kind})' for key, kind in list(strangers.items())[:8])}. If the weights "
+            f"are nested under a key such as 'state_dict', save that part as a file of its own."
+        )
+    return dict(content)

@@ -1,0 +1,46 @@
+"""Pictures every test module needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models.visualized_bge.golden import write_folder
+from PIL import Image
+
+from llama_index_multimodal_rerank import VisualizedBGEEmbedding
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def draw_picture(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """A picture of smooth coloured blobs, different for every seed."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Six different pictures in a folder."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    paths = [folder / f"picture-{i}.png" for i in range(6)]
+    for seed, path in enumerate(paths):
+        draw_picture(seed).save(path)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny Visualized BGE (64 dimensions) of seeded weights."""
+    return write_folder(tmp_path_factory.mktemp("tiny-bert") / "model", "tiny_bert")
+
+
+@pytest.fixture(scope="session")
+def embed_model(tiny_checkpoint: Path) -> VisualizedBGEEmbedding:
+    """A loaded tiny model; do not change its fields."""
+    model = VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", dtype="float32")
+    assert model.dim == 64
+    return model
