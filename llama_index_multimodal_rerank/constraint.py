@@ -210,22 +210,17 @@ def read_list(constraint: PermutationConstraint, ids: Sequence[int]) -> DecodedL
 class PermutationLogitsProcessor(LogitsProcessor):  # type: ignore[misc, unused-ignore]
     """Mask every token that the constraint does not allow; rows of a batch are independent.
 
-    After the complete list the logits are left alone, so that the model goes on freely, unless ``end``
-    is given: then that token follows.
+    After the complete list the logits are left alone: the model goes on freely.
 
     Args:
         constraint: the automaton.
         prompt_length: columns of ``input_ids`` that are prompt.
-        end: token to end the answer with after the list.
     """
 
-    def __init__(
-        self, constraint: PermutationConstraint, prompt_length: int, *, end: int | None = None
-    ) -> None:
+    def __init__(self, constraint: PermutationConstraint, prompt_length: int) -> None:
         self.constraint = constraint
         self.prompt_length = prompt_length
-        self.end = end
-        self.steps: list[list[tuple[tuple[int, ...], torch.Tensor]]] = []
+        self.steps: list[dict[int, tuple[list[int], torch.Tensor]]] = []
         self._states: dict[tuple[int, ...], State] = {(): constraint.start()}
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -236,20 +231,17 @@ class PermutationLogitsProcessor(LogitsProcessor):  # type: ignore[misc, unused-
             scores: (batch, vocabulary).
         """
         masked = scores.clone()
-        kept: list[tuple[tuple[int, ...], torch.Tensor]] = []
+        kept: dict[int, tuple[list[int], torch.Tensor]] = {}
         for row, ids in enumerate(input_ids[:, self.prompt_length :].tolist()):
             state = self._state(tuple(ids))
             allowed = sorted(self.constraint.allowed(state))
-            if self.constraint.complete(state) is not None:
-                if self.end is None:
-                    kept.append(((), scores[row, :0]))
-                    continue
-                allowed = [self.end]
+            if not allowed:
+                continue
             # Whatever the logits are, -inf and NaN included, one of the allowed tokens must win.
             values = torch.nan_to_num(scores[row, allowed], nan=torch.finfo(scores.dtype).min)
             masked[row] = -torch.inf
             masked[row, allowed] = values
-            kept.append((tuple(allowed), values.float()))
+            kept[row] = allowed, values.float()
         self.steps.append(kept)
         return masked
 

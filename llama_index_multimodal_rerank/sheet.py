@@ -102,7 +102,7 @@ def _draw_cell(page: Image, draw: ImageDraw, cell: Cell, boxes: CellBoxes, label
 
 
 def fit(image: Image, side: int) -> Image:
-    """Return a picture in RGB, on white where it is transparent, scaled to fit a square of ``side`` pixels."""
+    """Return a picture in RGB, transparent parts white, scaled to fit a square of ``side`` pixels."""
     from PIL import Image as PILImage
 
     if image.has_transparency_data:

@@ -4,7 +4,8 @@ Phi-3 Vision enlarges or shrinks a picture to a grid of at most ``num_crops`` ti
 is made in a size that this step leaves as it is, so one pixel drawn is one pixel seen; and no label lies
 across the edge of two tiles, which the model sees apart.
 
-Source: the HD transform of ``microsoft/Phi-3-vision-128k-instruct``, see ``models/phi3_vision/hd_geometry.py``.
+Source: the HD transform of ``microsoft/Phi-3-vision-128k-instruct``; the same arithmetic as
+``models/phi3_vision/hd_geometry.py``, without loading torch for it.
 """
 
 from __future__ import annotations
