@@ -24,7 +24,7 @@ from llama_index.core.llms import LLM
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
-from llama_index.core.prompts.mixin import PromptDictType
+from llama_index.core.prompts.mixin import PromptDictType, PromptMixin
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from .candidates import Candidate, read_candidates, read_query
@@ -56,7 +56,7 @@ _METADATA_KEYS = (
 )
 
 
-class Phi3VisionRerank(BaseNodePostprocessor):
+class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     """Rerank pictures and texts by showing them, on one numbered sheet with the query, to a model.
 
     Returns ``min(top_n, n)`` nodes, each once, best first, with scores that never rise; never a node

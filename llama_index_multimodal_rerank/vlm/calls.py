@@ -10,7 +10,7 @@ import contextvars
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from .interface import (
     AsyncModel,
@@ -130,8 +130,7 @@ def _checked(model: VisionLanguageModel, call: ModelCall, reply: Sequence[Any]) 
     if len(reply) != len(call.requests):
         raise ModelCallError(f"{model.model_name} gave {len(reply)} answers to {len(call.requests)} requests")
     expected = str if isinstance(call, Generate) else LabelRanking if isinstance(call, RankLabels) else list
-    answers: Sequence[Any] = reply
-    for request, each in zip(call.requests, answers, strict=True):
+    for request, each in zip(call.requests, cast("Sequence[Any]", reply), strict=True):
         if not isinstance(each, expected):
             raise ModelCallError(
                 f"{model.model_name} answered with {type(each).__name__}, expected {expected.__name__}"

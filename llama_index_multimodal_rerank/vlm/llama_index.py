@@ -38,8 +38,8 @@ class LlamaIndexVLM:
             (``OpenAILike(..., is_chat_model=True)``), or its pictures would be dropped.
         timeout: seconds for one attempt.
         max_retries: further attempts after failures that may pass: timeouts, lost connections,
-            HTTP 408, 425, 429 and 5xx, bodies that are no JSON. Waits grow from half a second, or
-            are what the server asks for, up to a minute.
+            HTTP 408, 425, 429 and 5xx, bodies that are no JSON. Waits are random, up to 1 second,
+            then 2, 4 … 20, or what the server asks for, up to a minute.
         json_schema: send ``response_format={"type": "json_schema", ...}`` with ranking requests, as
             OpenAI-compatible servers take it. An LLM or server that refuses it is asked without it,
             from then on.

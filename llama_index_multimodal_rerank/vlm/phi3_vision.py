@@ -110,14 +110,24 @@ class LocalPhi3Vision:
         return self._loader.get(self._load)
 
     def _load(self) -> _Loaded:
+        from huggingface_hub.errors import HFValidationError
+
         from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
         from ..models.visualized_bge.hardware import resolve_device, resolve_dtype
 
         device = resolve_device(self.device)
-        processor = Phi3VisionProcessor.from_pretrained(self._model_name, **self._hub)
-        model = Phi3VisionForConditionalGeneration.from_pretrained(
-            self._model_name, dtype=resolve_dtype(self.dtype, device), **self._hub
-        )
+        dtype = resolve_dtype(self.dtype, device)
+        try:
+            processor = Phi3VisionProcessor.from_pretrained(self._model_name, **self._hub)
+            model = Phi3VisionForConditionalGeneration.from_pretrained(
+                self._model_name, dtype=dtype, **self._hub
+            )
+        except (OSError, HFValidationError) as error:  # the latter for a folder that does not exist
+            raise OSError(
+                f"{self._model_name!r} is neither a local folder with a Phi-3 Vision checkpoint nor can it "
+                f"be had from the hub ({error}). Fetch it once where there is a network (hf download "
+                f"{DEFAULT_MODEL_NAME}), then pass its folder."
+            ) from error
         return _Loaded(model.to(device).eval(), processor)
 
     # -- the interface ------------------------------------------------------------------------

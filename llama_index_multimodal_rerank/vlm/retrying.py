@@ -8,14 +8,19 @@ import logging
 from typing import Any
 
 import httpx
-from tenacity import RetryCallState, before_sleep_log, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    before_sleep_log,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 logger = logging.getLogger(__name__)
 
 MAX_RETRY_AFTER_SECONDS = 60.0
 _PASSING_STATUS = frozenset({408, 409, 425, 429})
-_backoff = wait_exponential_jitter(initial=0.5, max=20.0)
+_backoff = wait_random_exponential(multiplier=1.0, max=20.0)
 
 
 def status_code(error: BaseException) -> int | None:
