@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -155,8 +156,10 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         return vectors
 
     def _to_item(self, text: str) -> Any:
-        if isinstance(text, ImageText) and text.image is not None:
-            return text.text, partial(self._load_image, text.image, text.expected_digest)
+        if isinstance(text, _DecodedAhead):
+            return text.text, next(text.pictures)
+        if _has_picture(text):
+            return text.text, partial(self._load_image, text)
         if lost_picture(text):
             raise ValueError(
                 f"this text names a picture but does not carry it: {text[:200]!r}. A text splitter, or a "
@@ -165,12 +168,12 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
                 "from_documents(..., transformations=[embed_model]), without a splitter, and turn nodes from "
                 "a store into indexable ones with image_node(node.image_path)."
             )
-        if not text.strip():
-            raise ValueError("cannot embed an empty text; pass a picture or leave the node out")
         return str(text)
 
-    def _load_image(self, source: ImageSource, digest: str | None) -> Image:
+    def _load_image(self, text: ImageText) -> Image:
         turn = self.apply_exif_orientation
+        source: ImageSource = text.image  # type: ignore[assignment]
+        digest = text.expected_digest
         if is_pil_image(source):
             return load_image(source, apply_exif_orientation=turn)
         name = describe_source(source)
@@ -233,10 +236,27 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
     def get_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
-        """Embed texts and :class:`ImageText`, mixed, in order, ``embed_batch_size`` at a time."""
-        return super().get_text_embedding_batch(
-            [_tagged(text) for text in texts], show_progress=show_progress, **kwargs
+        """Embed texts and :class:`ImageText`, mixed, in order, ``embed_batch_size`` at a time.
+
+        The pictures of the next batches are read and decoded while the model is busy with one.
+        """
+        texts = [_tagged(text) for text in texts]
+        pictures = [text for text in texts if _has_picture(text)]
+        if not pictures or len(texts) <= self.embed_batch_size or self.embeddings_cache is not None:
+            return super().get_text_embedding_batch(texts, show_progress=show_progress, **kwargs)
+        from .models.visualized_bge import map_ahead
+
+        # Cropped to the model's size at once: a few hundred decoded photographs would fill the memory.
+        crop = self.model.crop
+        stream = map_ahead(
+            lambda text: crop(self._load_image(text)), pictures, ahead=2 * self.embed_batch_size
         )
+        with closing(stream):
+            return super().get_text_embedding_batch(
+                [_DecodedAhead(text, stream) if _has_picture(text) else text for text in texts],
+                show_progress=show_progress,
+                **kwargs,
+            )
 
     async def aget_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
@@ -307,6 +327,22 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         kwargs.setdefault("show_progress", self.show_progress_bar)
         vectors = await self.aget_text_embedding_batch(contents, **kwargs)
         return _set_embeddings(nodes, stored, vectors)
+
+
+class _DecodedAhead(ImageText):
+    """A text whose picture is the next of a stream; batches take them in order."""
+
+    pictures: Iterator[Image]
+
+    def __new__(cls, text: ImageText, pictures: Iterator[Image]) -> _DecodedAhead:
+        self = str.__new__(cls, text)
+        self.text, self.image, self._digest = text.text, text.image, text.expected_digest
+        self.pictures = pictures
+        return self
+
+
+def _has_picture(text: str) -> TypeGuard[ImageText]:
+    return isinstance(text, ImageText) and text.image is not None
 
 
 def _tagged(text: str) -> str:

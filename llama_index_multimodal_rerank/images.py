@@ -35,6 +35,9 @@ MAX_IMAGE_BYTES = 100 * 1024 * 1024
 MAX_IMAGE_PIXELS = 89_478_485
 """Width x height above which a picture is refused; Pillow's own warning threshold."""
 
+MAX_ASPECT_RATIO = 1000
+"""Longer side over shorter side above which a picture is refused; no model sees anything in it."""
+
 IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 """Formats that are decoded. Others Pillow knows (EPS starts Ghostscript, PDF …) are refused."""
 
@@ -366,5 +369,8 @@ def _check_pixels(image: Image, name: str, max_pixels: int) -> None:
             name,
             f"it has {width} x {height} = {width * height} pixels, more than the limit of {max_pixels}",
         )
-    if width < 1 or height < 1:
-        raise ImageLoadError(name, f"it has no pixels ({width} x {height})")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):  # true of empty ones too
+        raise ImageLoadError(
+            name,
+            f"its {width} x {height} pixels are too narrow a picture (more than {MAX_ASPECT_RATIO} to 1)",
+        )

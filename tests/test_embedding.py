@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import draw_picture
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -102,6 +103,20 @@ def test_mixed_batches_keep_their_order(tiny_checkpoint: Path, pictures: list[Pa
     assert_close(first, again)
     cosines = first @ first.T
     assert cosines[~np.eye(4, dtype=bool)].max() < 0.99  # four different things
+
+
+def test_decoding_ahead_keeps_every_picture_with_its_text(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(23)]
+    for i, path in enumerate(paths):
+        draw_picture(i, (40 + 7 * i, 30)).save(path)
+    texts = [text for path in paths for text in (ImageText("", path), "words", ImageText(path.stem, path))]
+    model = VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", embed_batch_size=4)
+    expected = [model.get_text_embedding(text) for text in texts]
+    assert_close(model.get_text_embedding_batch(texts), expected)
+    paths[20].write_bytes(b"no picture any more")
+    with pytest.raises(ImageLoadError, match=r"20\.png"):
+        model.get_text_embedding_batch([ImageText("", path) for path in paths])
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 def test_normalize_false(tiny_checkpoint: Path) -> None:

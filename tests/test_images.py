@@ -193,6 +193,15 @@ def test_limits_can_be_set(png: Path) -> None:
         load_image(png.read_bytes(), max_bytes=10)
 
 
+@pytest.mark.parametrize("size", [(1, 1001), (2001, 2)])
+def test_too_narrow_a_picture(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageLoadError, match="too narrow"):
+        load_image(Image.new("L", size))
+    with pytest.raises(ImageLoadError, match="too narrow"):
+        check_image(encoded(Image.new("L", size)), name="narrow")
+    assert load_image(Image.new("L", (1, 1000))).size == (1, 1000)
+
+
 def test_not_a_source() -> None:
     with pytest.raises(TypeError, match="<int>"):
         load_image(7)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from .configuration import BASE_EN_V1_5, M3, TextConfig, VisionConfig, Visualize
 from .encoder import VisualizedBGE
 from .errors import CheckpointError, ModelFilesError
 from .modeling import VisualizedBGEModel
+from .prefetch import map_ahead
 
 __all__ = [
     "BASE_EN_V1_5",
@@ -18,4 +19,5 @@ __all__ = [
     "VisualizedBGE",
     "VisualizedBGEConfig",
     "VisualizedBGEModel",
+    "map_ahead",
 ]

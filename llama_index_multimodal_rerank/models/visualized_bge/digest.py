@@ -38,5 +38,5 @@ def _tensor_digest(tensor: torch.Tensor) -> str:
     for chunk in torch.split(tensor.flatten(), _CHUNK):  # in pieces, to need no second copy of a large table
         values, half = chunk.float(), chunk.half()
         # The shortest type that holds the values: half the bytes to hash for the released weights.
-        digest.update(memoryview((half if torch.equal(half.float(), values) else values).numpy()))
+        digest.update((half if torch.equal(half.float(), values) else values).numpy().data)
     return digest.hexdigest()

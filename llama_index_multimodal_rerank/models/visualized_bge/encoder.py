@@ -19,6 +19,7 @@ from tqdm import tqdm
 from .batching import Entry, ImageLike, Item, parse_items, plan_batches
 from .checkpoint import fill_model, is_used, save_model
 from .digest import weights_digest
+from .errors import CheckpointError
 from .files import CONFIG_NAME, WEIGHTS_NAME, WEIGHTS_REPO, HubOptions, open_model_files
 from .hardware import resolve_device, resolve_dtype
 from .modeling import VisualizedBGEModel, meta_model
@@ -38,7 +39,6 @@ logger = logging.getLogger(__name__)
 Float32Array = npt.NDArray[np.float32]
 
 _TOKENIZE_AT_ONCE = 1024
-_WORKERS = min(8, os.cpu_count() or 1)
 
 
 class VisualizedBGE:
@@ -104,7 +104,10 @@ class VisualizedBGE:
         files = open_model_files(model_name, hub)
         tokenizer = TextTokenizer.from_folder(files.tokenizer_folder, files.config)
         model = meta_model(files.config)
-        fill_model(model, files.tensors, device=device, dtype=dtype)
+        try:
+            fill_model(model, files.tensors, device=device, dtype=dtype)
+        except CheckpointError as error:
+            raise CheckpointError(f"{files.weights}: {error}") from error
         used = {key: tensor for key, tensor in files.tensors.items() if is_used(key)}
         used["rope_table"] = model.vision.rope_table.cpu()
         logger.info("Loaded %s on %s in %s.", files.config.name, device, dtype)
@@ -162,7 +165,7 @@ class VisualizedBGE:
             batch_size=batch_size,
         )
         pictures = [(i, image) for batch in batches for i in batch if (image := entries[i].image) is not None]
-        crops = map_ahead(self._load_crop, pictures, workers=_WORKERS, ahead=2 * batch_size)
+        crops = map_ahead(self._load_crop, pictures, ahead=2 * batch_size)
         embeddings = np.empty((len(entries), self.dim), dtype=np.float32)
         with (
             closing(crops),
@@ -182,6 +185,13 @@ class VisualizedBGE:
                     )
                 progress.update(len(batch))
         return embeddings
+
+    def crop(self, image: Image.Image) -> Image.Image:
+        """Return what the model sees of a picture, as a small RGB image that embeds the same.
+
+        For callers that hold many decoded pictures before they embed them.
+        """
+        return Image.fromarray(crop_image(image, self.model.config.vision.image_size))
 
     @property
     def dim(self) -> int:

@@ -70,11 +70,13 @@ class ModelFiles:
 
     Attributes:
         config: its configuration.
+        weights: the file of its weights.
         tensors: its tensors by upstream key, memory-mapped where the format allows.
         tokenizer_folder: folder with its tokenizer.
     """
 
     config: VisualizedBGEConfig
+    weights: Path
     tensors: dict[str, torch.Tensor]
     tokenizer_folder: Path
 
@@ -91,13 +93,15 @@ def open_model_files(model_name: str | os.PathLike[str], hub: HubOptions) -> Mod
     Raises:
         ModelFilesError: files are missing and cannot be downloaded, or the name is unknown.
         CheckpointError: the weights file cannot be read.
-        ValueError: ``config.json`` cannot be understood.
+        ValueError: ``config.json`` cannot be understood, or a revision is given for a path.
     """
     path = Path(model_name).expanduser()
-    if path.is_dir():
-        return _open_local(_weights_in(path), hub)
-    if path.is_file():
-        return _open_local(path, hub)
+    if str(model_name) and path.exists():  # Path("") is the current folder
+        if hub.revision is not None:
+            raise ValueError(
+                f"revision={hub.revision!r} is for models of the hub; {path} is on this machine."
+            )
+        return _open_local(_weights_in(path) if path.is_dir() else path, hub)
     release = RELEASES.get(str(model_name))
     if release is None:
         raise ModelFilesError(
@@ -105,7 +109,7 @@ def open_model_files(model_name: str | os.PathLike[str], hub: HubOptions) -> Mod
             f"of {', '.join(RELEASES)}."
         )
     *tokenizer, weights = _fetch([*_tokenizer_of(release), (WEIGHTS_REPO, release.weights_name)], hub)
-    return ModelFiles(release.config, read_weights(weights), tokenizer[0].parent)
+    return ModelFiles(release.config, weights, read_weights(weights), tokenizer[0].parent)
 
 
 def _open_local(weights: Path, hub: HubOptions) -> ModelFiles:
@@ -124,12 +128,12 @@ def _open_local(weights: Path, hub: HubOptions) -> ModelFiles:
             f"{' and '.join(str(_word_shape(known.config)) for known in (_BASE, _M3))}."
         )
     if weights.with_name(TOKENIZER_FILES[0]).is_file():
-        return ModelFiles(config, tensors, weights.parent)
+        return ModelFiles(config, weights, tensors, weights.parent)
     if release is None:
         raise ModelFilesError(
             f"{weights.parent} has no {TOKENIZER_FILES[0]}; put the tokenizer of the model there."
         )
-    return ModelFiles(config, tensors, _fetch(_tokenizer_of(release), hub)[0].parent)
+    return ModelFiles(config, weights, tensors, _fetch(_tokenizer_of(release), hub)[0].parent)
 
 
 def _release_of(tensors: Mapping[str, torch.Tensor]) -> Release | None:
@@ -180,9 +184,8 @@ def _fetch(wanted: Sequence[tuple[str, str]], hub: HubOptions) -> list[Path]:
             )
             for repo, name in wanted
         ]
-    except (
-        Exception
-    ) as error:  # beside OSError: the hub's own, and those of its HTTP library, now this, now that
+    # OSErrors, others of the hub's client, and those of its HTTP library, which has changed between releases
+    except Exception as error:
         raise ModelFilesError(_how_to_fetch(wanted, hub, error)) from error
 
 

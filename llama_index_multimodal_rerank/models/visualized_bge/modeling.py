@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .vision import EvaTower
+from .vision import EvaTower, import_timm
 
 if TYPE_CHECKING:
     from .configuration import VisualizedBGEConfig
@@ -110,5 +110,9 @@ class VisualizedBGEModel(nn.Module):
 
 def meta_model(config: VisualizedBGEConfig) -> VisualizedBGEModel:
     """Build the model without memory for its parameters, ready to be filled by ``checkpoint.fill_model``."""
+    # Imported before the meta device is in force: constants that these modules make must not end up on it.
+    from transformers import BertModel, XLMRobertaModel  # noqa: F401
+
+    import_timm()
     with torch.device("meta"):
         return VisualizedBGEModel(config)

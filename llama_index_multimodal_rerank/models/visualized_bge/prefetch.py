@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +12,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_ahead(function: Callable[[T], R], items: Iterable[T], *, workers: int, ahead: int) -> Generator[R]:
+WORKERS = min(8, os.cpu_count() or 1)
+
+
+def map_ahead(
+    function: Callable[[T], R], items: Iterable[T], *, ahead: int, workers: int = WORKERS
+) -> Generator[R, None, None]:
     """Yield ``function(item)`` for every item, in order, computed in threads.
 
     At most ``ahead`` results are finished or under way while the consumer is busy with one. Close the
@@ -20,8 +26,8 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T], *, workers: int, a
     Args:
         function: what to run; its exceptions are raised unchanged, at the turn of their item.
         items: arguments.
-        workers: number of threads.
         ahead: how many items to start before the first result is taken.
+        workers: number of threads.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="prefetch") as pool:
         pending: deque[Future[R]] = deque()

@@ -29,8 +29,9 @@ MAX_ASPECT_RATIO = 1000
 Uint8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
 
-# Loading a picture from its file is not safe when two threads do it to one Image object.
-_LOADING = threading.Lock()
+# Pillow reads a file when the pixels are first asked for, which is not safe when two threads do it to one
+# image. An image always takes the same lock, different images mostly different ones.
+_LOADING = [threading.Lock() for _ in range(64)]
 
 
 def crop_image(image: Image.Image, size: int = 224) -> Uint8Array:
@@ -49,7 +50,7 @@ def crop_image(image: Image.Image, size: int = 224) -> Uint8Array:
     Raises:
         ValueError: the picture is empty, or longer than 1000 times its width.
     """
-    with _LOADING:
+    with _LOADING[hash(id(image)) // 16 % len(_LOADING)]:
         image.load()
     width, height = image.size
     shorter, longer = sorted(image.size)
@@ -68,8 +69,9 @@ def crop_image(image: Image.Image, size: int = 224) -> Uint8Array:
         image = image.resize(resized, Image.Resampling.BICUBIC)
     # round() takes halves to the even neighbour
     left, top = (round((side - size) / 2) for side in resized)
-    image = image.crop((left, top, left + size, top + size)).convert("RGB")
-    return np.asarray(image, dtype=np.uint8)
+    crop = image.crop((left, top, left + size, top + size))
+    crop.info.pop("transparency", None)  # dropped in any case; Pillow would warn that it is
+    return np.asarray(crop.convert("RGB"), dtype=np.uint8)
 
 
 def normalize_crops(crops: torch.Tensor) -> torch.Tensor:

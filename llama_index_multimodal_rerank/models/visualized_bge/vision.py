@@ -28,7 +28,7 @@ class EvaTower(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        eva_class, layer_norm, rope_class = _timm_classes()
+        eva_class, layer_norm, rope_class = import_timm()
         self.eva = eva_class(
             img_size=config.image_size,
             patch_size=config.patch_size,
@@ -80,7 +80,12 @@ class EvaTower(nn.Module):
         return torch.as_tensor(tokens)
 
 
-def _timm_classes() -> tuple[Any, Any, Any]:
+def import_timm() -> tuple[Any, Any, Any]:
+    """Return timm's ``Eva``, ``LayerNorm`` and ``RotaryEmbeddingCat``.
+
+    Raises:
+        ImportError: timm is missing, or does not work with the installed torch and torchvision.
+    """
     try:
         from timm.layers import LayerNorm, RotaryEmbeddingCat
         from timm.models.eva import Eva

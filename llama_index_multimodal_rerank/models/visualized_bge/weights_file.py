@@ -20,7 +20,7 @@ _DOWNLOAD_AGAIN = "Delete it and download it again."
 def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """Read a ``.safetensors`` file or a PyTorch checkpoint (``.pth``, ``.pt``, ``.bin``).
 
-    The format is told by the content, not by the name. Files in the safetensors and in the zip format that
+    The format is told by the content. Files in the safetensors and in the zip format that
     PyTorch has written since 1.6 are memory-mapped, so that reading takes no memory of its own; older ones
     are read whole. Pickled objects other than tensors are refused, never executed.
 
@@ -65,6 +65,8 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":  # newer torch.load goes by this name
+        raise CheckpointError(f"{path} is a PyTorch checkpoint, not a safetensors file. Rename it to .pth.")
     try:
         # the format before PyTorch 1.6 is no zip file and cannot be memory-mapped
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

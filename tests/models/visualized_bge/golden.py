@@ -117,12 +117,16 @@ def write_folder(
     weights: str = "model.safetensors",
     dtype: torch.dtype = torch.float32,
     scale: dict[str, Any] | None = None,
+    source: Path | None = None,
 ) -> Path:
     """A model as :meth:`VisualizedBGE.from_pretrained` finds it on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     copy_tokenizer(model, folder)
     config(model).to_json_file(folder / "config.json")
-    state = state_dict(model, dtype=dtype, scale=scale)
+    if source is None:
+        state = state_dict(model, dtype=dtype, scale=scale)
+    else:  # already written in float32: quicker than drawing the weights again
+        state = {key: tensor.to(dtype) for key, tensor in safetensors.torch.load_file(source).items()}
     if weights.endswith(".safetensors"):
         safetensors.torch.save_file(state, folder / weights)
     else:
