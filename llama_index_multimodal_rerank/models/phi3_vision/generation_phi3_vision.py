@@ -27,9 +27,12 @@ class Phi3VisionGenerationMixin(GenerationMixin):
     if TYPE_CHECKING:
         config: Any
 
-        def get_image_features(  # noqa: D102 (see the model class)
-            self, pixel_values: torch.Tensor, image_sizes: torch.Tensor
-        ) -> tuple[torch.Tensor, ...]: ...
+        def resolve_image_features(  # noqa: D102 (see the model class)
+            self,
+            pixel_values: torch.Tensor | None,
+            image_sizes: torch.Tensor | None,
+            image_features: ImageFeatures | None,
+        ) -> tuple[torch.Tensor, ...] | None: ...
 
     @torch.no_grad()
     def generate(  # type: ignore[override]
@@ -47,7 +50,8 @@ class Phi3VisionGenerationMixin(GenerationMixin):
             inputs: Prompt ids (batch, tokens), left-padded; `input_ids=` is the same.
             pixel_values: (images, views, 3, 336, 336) from the processor.
             image_sizes: (images, 2) from the processor.
-            image_features: Result of `get_image_features`, in place of `pixel_values`.
+            image_features: Result of `get_image_features`, in place of `pixel_values`. If `image_sizes` comes
+                along, the two must fit.
             **kwargs: Everything that `GenerationMixin.generate` takes.
 
         Returns:
@@ -62,12 +66,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):
                 raise ValueError("both inputs and input_ids were given; give one of them")
             input_ids = inputs
         has_placeholders = input_ids is not None and input_ids.numel() > 0 and bool((input_ids < 0).any())
-        if pixel_values is not None:
-            if image_features is not None:
-                raise ValueError("both pixel_values and image_features were given; give one of them")
-            if image_sizes is None:
-                raise ValueError("pixel_values was given without image_sizes; the processor returns both")
-            image_features = self.get_image_features(pixel_values, image_sizes)
+        image_features = self.resolve_image_features(pixel_values, image_sizes, image_features)
         if image_features is not None or has_placeholders:
             if input_ids is None:
                 raise ValueError(
@@ -76,7 +75,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):
             config = kwargs.get("generation_config") or self.generation_config
             if kwargs.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None)):
                 raise ValueError("prefill_chunk_size is not supported with pictures; leave it at None")
-            image_features = tuple(image_features) if image_features is not None else ()
+            image_features = image_features or ()
             split_by_prompt(image_features, images_per_prompt(input_ids))
             kwargs.update(prompt_ids=input_ids, image_features=image_features)
             input_ids = input_ids.clamp(min=0)
@@ -89,6 +88,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):
         input_ids: torch.Tensor,
         past_key_values: Cache | None = None,
         attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         prompt_ids: torch.Tensor | None = None,
         image_features: ImageFeatures | None = None,
@@ -100,13 +100,15 @@ class Phi3VisionGenerationMixin(GenerationMixin):
             input_ids: (batch, tokens) so far, pictures read as 0.
             past_key_values: Cache of an earlier part of them.
             attention_mask: (batch, tokens).
+            inputs_embeds: (batch, tokens, hidden) of the prompt, where generation started from embeddings.
             position_ids: (batch, tokens).
             prompt_ids: The prompt with its negative ids, the first columns of `input_ids`.
             image_features: Features of the prompt's pictures.
             **kwargs: Passed on.
         """
         past_length = 0 if past_key_values is None else int(past_key_values.get_seq_length())
-        if self._outgrows_rotation(input_ids.shape[1], past_length, attention_mask):
+        # A prompt that came as embeddings cannot be run again from its ids; its keys keep their rotation.
+        if inputs_embeds is None and self._outgrows_rotation(input_ids.shape[1], past_length, attention_mask):
             past_length = 0
             if past_key_values is not None and past_key_values.is_compileable:
                 past_key_values.reset()
@@ -124,6 +126,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):
             input_ids,  # type: ignore[arg-type]
             past_key_values=past_key_values,
             attention_mask=attention_mask,  # type: ignore[arg-type]
+            inputs_embeds=inputs_embeds,
             position_ids=position_ids,
             **kwargs,
         )

@@ -22,6 +22,7 @@ from transformers.models.phi3.modeling_phi3 import Phi3PreTrainedModel
 
 from .configuration_phi3_vision import Phi3VisionConfig
 from .generation_phi3_vision import Phi3VisionGenerationMixin
+from .hd_geometry import num_image_tokens
 from .image_embedding_phi3_vision import Phi3VisionImageEmbedding
 from .placeholders import ImageFeatures, merge_image_features
 from .rotary_phi3_vision import Phi3VisionRotaryEmbedding, reset_rotary_buffers
@@ -127,7 +128,8 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
-            cached = past_key_values is not None and past_key_values.get_seq_length() > 0
+            # Asked only where there are pictures: a static cache keeps its length on the device.
+            cached = image_features and past_key_values is not None and past_key_values.get_seq_length() > 0
             inputs_embeds = self.embed(input_ids, image_features, all_used=not cached)
         elif image_features is not None:
             raise ValueError("image_features needs input_ids, which say where the pictures stand")
@@ -212,6 +214,47 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGe
         features: tuple[torch.Tensor, ...] = self.model.vision_embed_tokens(pixel_values, image_sizes)
         return features
 
+    def resolve_image_features(
+        self,
+        pixel_values: torch.Tensor | None,
+        image_sizes: torch.Tensor | None,
+        image_features: ImageFeatures | None,
+    ) -> tuple[torch.Tensor, ...] | None:
+        """Return the pictures' features, from whichever of the arguments was given.
+
+        Args:
+            pixel_values: Pictures to encode now, with their `image_sizes`; or
+            image_features: features that were computed before, in which case
+            image_sizes: are checked against them, if given.
+
+        Returns:
+            One tensor (tokens, hidden) per picture, or None without pictures.
+
+        Raises:
+            ValueError: If the arguments do not fit each other.
+        """
+        if pixel_values is not None:
+            if image_features is not None:
+                raise ValueError("both pixel_values and image_features were given; give one of them")
+            if image_sizes is None:
+                raise ValueError("pixel_values was given without image_sizes; the processor returns both")
+            return self.get_image_features(pixel_values, image_sizes)
+        if image_features is None:
+            if image_sizes is not None:
+                raise ValueError(
+                    "image_sizes was given without pixel_values or image_features; give one of them"
+                )
+            return None
+        if image_sizes is not None:
+            found = [len(features) for features in image_features]
+            expected = [num_image_tokens(*size) for size in image_sizes.tolist()]
+            if found != expected:
+                raise ValueError(
+                    f"image_features holds {found} vectors per picture, but pictures of image_sizes "
+                    f"{image_sizes.tolist()} have {expected}; pass the sizes they were computed with"
+                )
+        return tuple(image_features)
+
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -232,7 +275,8 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGe
             input_ids: (batch, tokens) from the processor, with -i where picture i of the row's prompt stands.
             pixel_values: (images, views, 3, 336, 336), the pictures of all prompts, prompt by prompt.
             image_sizes: (images, 2), padded height and width in pixels; goes with `pixel_values`.
-            image_features: Result of `get_image_features`, in place of `pixel_values`.
+            image_features: Result of `get_image_features`, in place of `pixel_values`. If `image_sizes` comes
+                along, the two must fit.
             attention_mask: (batch, past + tokens), 0 at padding; pad on the left.
             position_ids: (batch, tokens); if left out they follow from `attention_mask`.
             past_key_values: Cache of earlier tokens.
@@ -249,12 +293,7 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGe
             ValueError: If pictures and ids do not fit each other.
         """
         return_dict = kwargs.pop("return_dict", None)
-        if pixel_values is not None:
-            if image_features is not None:
-                raise ValueError("both pixel_values and image_features were given; give one of them")
-            if image_sizes is None:
-                raise ValueError("pixel_values was given without image_sizes; the processor returns both")
-            image_features = self.get_image_features(pixel_values, image_sizes)
+        image_features = self.resolve_image_features(pixel_values, image_sizes, image_features)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -277,7 +316,7 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGe
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            image_hidden_states=tuple(image_features) if image_features is not None else None,
+            image_hidden_states=image_features,
         )
         if return_dict is False or (return_dict is None and not self.config.return_dict):
             return output.to_tuple()
