@@ -10,7 +10,7 @@ import contextvars
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from .interface import (
     AsyncModel,
@@ -130,12 +130,12 @@ def _checked(model: VisionLanguageModel, call: ModelCall, reply: Sequence[Any]) 
     if len(reply) != len(call.requests):
         raise ModelCallError(f"{model.model_name} gave {len(reply)} answers to {len(call.requests)} requests")
     expected = str if isinstance(call, Generate) else LabelRanking if isinstance(call, RankLabels) else list
-    for request, each in zip(call.requests, cast("Sequence[Any]", reply), strict=True):
+    for request, each in zip(call.requests, reply, strict=True):
         if not isinstance(each, expected):
             raise ModelCallError(
                 f"{model.model_name} answered with {type(each).__name__}, expected {expected.__name__}"
             )
-        if isinstance(call, ScoreLabels) and len(each) != request.num_labels:
+        if isinstance(each, list) and len(each) != request.num_labels:
             raise ModelCallError(
                 f"{model.model_name} gave {len(each)} label logits for {request.num_labels} labels"
             )

@@ -275,7 +275,7 @@ class _NextLogits:
             past_key_values=self._cache,
             logits_to_keep=1,
         )
-        self._cache.crop(before)
+        self._cache.crop(-len(written))
         return output.logits[:, -1].cpu()  # type: ignore[no-any-return]
 
     def _forward(self, prompt: _Prompt, *, use_cache: bool) -> Any:
