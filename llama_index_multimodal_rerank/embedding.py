@@ -80,8 +80,10 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         description="Turn photographs as their EXIF tag says. The reference implementation does not, "
         "so vectors of turned photographs differ from its own. Index and query with the same value.",
     )
-    allow_urls: bool = Field(
-        default=False, description="Fetch pictures given as http(s) URLs, in documents as in queries."
+    allow_urls: bool | list[str] = Field(
+        default=False,
+        description="Fetch pictures given as http(s) URLs, in documents as in queries: true for public "
+        "addresses, or a list of the hosts to fetch from, which may be private.",
     )
     show_progress_bar: bool = Field(
         default=False, description="Show a bar where LlamaIndex forwards no show_progress: in pipelines."

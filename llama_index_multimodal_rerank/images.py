@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from .urls import AllowUrls, UrlError, fetch_url
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
@@ -42,8 +44,6 @@ IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JP
 """Formats that are decoded. Others Pillow knows (EPS starts Ghostscript, PDF …) are refused."""
 
 _URL_SCHEMES = ("http://", "https://")
-_URL_TIMEOUT_SECONDS = 30.0
-_URL_MAX_REDIRECTS = 5
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{16,}={0,2}\s*\Z")
 
 
@@ -117,15 +117,16 @@ def _exists(name: str) -> bool:
 
 
 def read_image_bytes(
-    source: ImageSource, *, allow_urls: bool = False, max_bytes: int = MAX_IMAGE_BYTES
+    source: ImageSource, *, allow_urls: AllowUrls = False, max_bytes: int = MAX_IMAGE_BYTES
 ) -> bytes:
     """Return the encoded bytes of a picture that is not a Pillow image.
 
     Args:
         source: path (``str``, ``Path``, ``file://`` URL), bytes, ``BytesIO``, base64,
             data URI, or http(s) URL.
-        allow_urls: fetch http(s) URLs. Off by default: a URL in a document must not make
-            your machine call other machines.
+        allow_urls: fetch http(s) URLs: True for public addresses, or a list of the hosts to fetch
+            from, which may be private. Off by default: a URL in a document must not make your
+            machine call other machines.
         max_bytes: largest encoded size accepted.
 
     Raises:
@@ -138,11 +139,10 @@ def read_image_bytes(
     elif isinstance(source, BytesIO):
         data = source.getvalue()
     elif is_url(source):
-        if not allow_urls:
-            raise ImageLoadError(
-                name, "URLs are not fetched unless allow_urls=True is set; or download the file first"
-            )
-        data = _fetch(str(source), max_bytes)
+        try:
+            data = fetch_url(str(source), allow_urls=allow_urls, max_bytes=max_bytes)
+        except UrlError as error:
+            raise ImageLoadError(name, str(error)) from error
     elif isinstance(source, str) and source.startswith("data:"):
         data = _decode_data_uri(source)
     elif isinstance(source, (str, os.PathLike)):
@@ -194,31 +194,9 @@ def _decode_data_uri(uri: str) -> bytes:
     return unquote_to_bytes(payload)
 
 
-def _fetch(url: str, max_bytes: int) -> bytes:
-    import httpx
-
-    name = describe_source(url)
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        with (
-            httpx.Client(
-                follow_redirects=True, max_redirects=_URL_MAX_REDIRECTS, timeout=_URL_TIMEOUT_SECONDS
-            ) as client,
-            client.stream("GET", url) as response,
-        ):
-            response.raise_for_status()
-            for chunk in response.iter_bytes():
-                size += len(chunk)
-                if size > max_bytes:
-                    raise ImageLoadError(name, f"the server sends more than the limit of {max_bytes} bytes")
-                chunks.append(chunk)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ImageLoadError(name, f"it could not be fetched ({error})") from error
-    return b"".join(chunks)
-
-
-def image_digest(source: ImageSource, *, allow_urls: bool = False, max_bytes: int = MAX_IMAGE_BYTES) -> str:
+def image_digest(
+    source: ImageSource, *, allow_urls: AllowUrls = False, max_bytes: int = MAX_IMAGE_BYTES
+) -> str:
     """Return ``"sha256:<64 hex digits>"`` over the picture's encoded bytes.
 
     For a Pillow image the digest covers mode, size, palette and pixels. For a
@@ -242,7 +220,7 @@ def load_image(
     source: ImageSource,
     *,
     apply_exif_orientation: bool = False,
-    allow_urls: bool = False,
+    allow_urls: AllowUrls = False,
     max_bytes: int = MAX_IMAGE_BYTES,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Image:
@@ -252,7 +230,7 @@ def load_image(
         source: path, bytes, ``BytesIO``, base64, data URI, Pillow image, or http(s) URL.
         apply_exif_orientation: turn the picture as its EXIF tag says. Off by default, as in
             the reference implementation, so that vectors match it.
-        allow_urls: fetch http(s) URLs.
+        allow_urls: fetch http(s) URLs; see :func:`read_image_bytes`.
         max_bytes: largest encoded size accepted.
         max_pixels: largest width x height accepted, checked before decoding.
 

@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import (
     BaseNode,
     Document,
@@ -27,7 +28,6 @@ from llama_index.core.schema import (
     RelatedNodeInfo,
     TextNode,
 )
-from pydantic import Field
 
 from .image_text import IMAGE_DIGEST_KEY, ImageText
 from .images import (

@@ -8,10 +8,7 @@ import os
 import struct
 import subprocess
 import sys
-import threading
 import zlib
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
 from pathlib import Path
 
@@ -229,37 +226,6 @@ def test_digest_tells_pil_images_apart() -> None:
     same_indices[0].putpalette(RED)
     same_indices[1].putpalette(BLUE)
     assert image_digest(same_indices[0]) != image_digest(same_indices[1])
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/missing":
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(encoded(two_pixels()) + (b"\0" * 5000 if self.path == "/long" else b""))
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    http = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{http.server_port}"
-    http.shutdown()
-    http.server_close()
-
-
-def test_urls_are_fetched_only_when_allowed(server: str) -> None:
-    with pytest.raises(ImageLoadError, match="allow_urls=True"):
-        load_image(f"{server}/a.png")
-    assert load_image(f"{server}/a.png", allow_urls=True).size == (2, 1)
-    with pytest.raises(ImageLoadError, match="404"):
-        load_image(f"{server}/missing", allow_urls=True)
-    with pytest.raises(ImageLoadError, match="server sends more than the limit of 1000 bytes"):
-        load_image(f"{server}/long", allow_urls=True, max_bytes=1000)
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com/a.png", "javascript:alert(1)", "gopher://x"])
