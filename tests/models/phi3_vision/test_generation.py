@@ -261,6 +261,21 @@ def test_generate_from_embeddings(
     assert out.tolist() == greedy(model, inputs)
 
 
+def test_growing_past_the_original_context_from_embeddings_keeps_the_cached_rotation(
+    load_tiny: Any, case_inputs: CaseInputs
+) -> None:
+    """A prompt that came as embeddings cannot be run again, so this equals the reference with its cache."""
+    case = golden.case_named("rope_crossing_nc1")
+    model = load_tiny(case["config_overrides"])
+    inputs = case_inputs(case)
+    features = model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
+    embeds = model.model.embed(inputs["input_ids"], features).detach()
+    out = model.generate(inputs_embeds=embeds, max_new_tokens=24, do_sample=False)
+    assert out.tolist() == [case["generated"]]
+    with_ids = {"input_ids": inputs["input_ids"].clamp(min=0), "inputs_embeds": embeds}
+    assert greedy(model, with_ids) == [case["generated"]]
+
+
 def test_inputs_that_do_not_fit_are_refused(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import phi3_vision_golden as golden
 import pytest
 import torch
-from transformers import StaticCache
+from transformers import Phi3Model, StaticCache
 
 from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionForConditionalGeneration,
@@ -33,6 +34,10 @@ def test_the_seeded_weights_are_the_recorded_ones() -> None:
 def test_logits_equal_the_reference(
     case: dict[str, Any], attention: str, load_tiny: Any, case_inputs: CaseInputs
 ) -> None:
+    if attention == "eager" and case["length"] > 2000:
+        pytest.skip(
+            "eager attention over thousands of tokens takes seconds and shows nothing the others do not"
+        )
     arrays = golden.read_arrays("golden_tiny.npz")
     name = case["name"]
     model = load_tiny(case["config_overrides"], attn_implementation=attention)
@@ -212,7 +217,10 @@ def test_a_decoding_step_compiles_without_graph_breaks(
     model(ids[:, :-1], **inputs, past_key_values=cache)
     step = torch.compile(model, backend="eager", fullgraph=True)
     position = torch.tensor([[ids.shape[1] - 1]])
-    found = step(ids[:, -1:], position_ids=position, past_key_values=cache).logits
+    options: dict[str, Any] = {"position_ids": position, "past_key_values": cache}
+    if "cache_position" in inspect.signature(Phi3Model.forward).parameters:
+        options["cache_position"] = position[0]  # early releases of transformers 5, where generate passes it
+    found = step(ids[:, -1:], **options).logits
     assert (found - expected).abs().max() <= TOLERANCE
 
 
