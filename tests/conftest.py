@@ -11,6 +11,8 @@ from PIL import Image
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 
+pytest.register_assert_rewrite("milvus_behaviour")
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

@@ -1,0 +1,45 @@
+"""milvus_store on a real Milvus server, in collections of its own that are dropped afterwards.
+
+Runs where ``MILVUS_TEST_URI`` names one, such as ``http://127.0.0.1:19530``. ``.ci/with-milvus-server`` starts
+one, out of reach of the network.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from llama_index.vector_stores.milvus import MilvusVectorStore
+from milvus_behaviour import *  # noqa: F403 (the tests of every Milvus)
+from milvus_behaviour import Place
+from pymilvus import MilvusClient
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def client() -> MilvusClient:
+    uri = os.environ.get("MILVUS_TEST_URI")
+    if not uri:
+        pytest.skip("MILVUS_TEST_URI names no Milvus server (.ci/with-milvus-server starts one)")
+    return MilvusClient(uri)
+
+
+@pytest.fixture
+def place(client: MilvusClient) -> Iterator[Place]:
+    version = tuple(int(part) for part in client.get_server_version().lstrip("v").split(".")[:2])
+    place = Place(
+        os.environ["MILVUS_TEST_URI"],
+        f"test_{uuid.uuid4().hex}",
+        sparse=version >= (2, 4),
+        bm25=version >= (2, 5),
+    )
+    yield place
+    client.drop_collection(place.collection)
+
+
+def test_the_server_chooses_its_index(store: MilvusVectorStore, place: Place) -> None:
+    index = store.client.describe_index(place.collection, "embedding")
+    assert (index["index_type"], index["metric_type"]) == ("AUTOINDEX", "COSINE")
