@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_picture
+from drawing import draw_picture
 from llama_index.vector_stores.milvus import MilvusVectorStore
 from milvus_behaviour import *  # noqa: F403 (the tests of every Milvus)
 from milvus_behaviour import Place, search
