@@ -148,7 +148,10 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     save_sheets: Path | None = Field(
         default=None, description="Folder to save every sheet in, to see what the model saw."
     )
-    allow_urls: bool = Field(default=False, description="Fetch pictures given as http(s) URLs.")
+    allow_urls: bool | list[str] = Field(
+        default=False,
+        description="Fetch pictures given as http(s) URLs: True for public addresses, or a list of hosts.",
+    )
 
     _model: Lazy[VisionLanguageModel] = PrivateAttr(default_factory=Lazy)
     _captions: dict[tuple[str, str, str], str] = PrivateAttr(default_factory=dict)
