@@ -2,8 +2,8 @@ r"""Search a folder with a picture and words, rerank, and look at before and aft
 
 python examples/rerank.py --images photos/ --query-image leopard.jpg --query-text "a phone case with this"
 
-The first run fetches the models: 0.7 GB for the embedding, 8.3 GB for Phi-3 Vision, which wants a GPU with
-12 GB, or patience. --save-sheets writes down what Phi-3 Vision was shown.
+The first run fetches the models. Phi-3 Vision has 8.3 GB and wants a GPU, or patience.
+--save-sheets writes down what Phi-3 Vision was shown.
 """
 
 from __future__ import annotations
