@@ -9,7 +9,8 @@ A list counts only where it is declared. In this order of trust:
 4. ``enumeration``: lines ``1. [4]``, ``2. [2]`` …, numbered from 1;
 5. ``chain``: bracketed labels joined by ``>``, wherever they stand.
 
-Of several lists of the same kind the last counts: models correct themselves forwards.
+Of several lists of the same kind the last counts: models correct themselves forwards. What stands
+between ``<think>`` and ``</think>`` is no answer.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _ENUMERATED = re.compile(r"^[ \t]*(\d{1,3})[.)][ \t*_`]*(\[[^\[\]\n]{1,40}\])", 
 _CHAIN = re.compile(r"\[[^\[\]\n]{1,40}\](?:\s*[>≻]\s*\[[^\[\]\n]{1,40}\])+")
 _OPEN_ARRAY = re.compile(r"""["']ranking["']\s*:\s*\[([^\[\]{}]*)""", re.I)
 _FENCE = re.compile(r"```[a-z]*\n(.*?)```", re.I | re.S)
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.I | re.S)
 _REASON = re.compile(r"\breason(?:ing)?[ \t*_`]*[:=][\s*_`]*", re.I)
 
 
@@ -69,7 +71,7 @@ def parse_answer(text: str) -> ParsedAnswer:
     Args:
         text: the model's answer.
     """
-    text = text[:MAX_ANSWER_CHARS]
+    text = _THOUGHTS.sub("", text[:MAX_ANSWER_CHARS])
     objects = list(_json_values(text))
     reason = _reason(text, objects)
     for kind, lists in (

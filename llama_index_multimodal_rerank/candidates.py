@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from .images import ImageSource
+    from .urls import AllowUrls
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def query_image(query: QueryBundle) -> ImageSource | None:
     return next((image for image in images if image is not None), None)
 
 
-def read_query(query: QueryBundle, *, allow_urls: bool = False) -> QueryContent:
+def read_query(query: QueryBundle, *, allow_urls: AllowUrls = False) -> QueryContent:
     """Read a query.
 
     Raises:
@@ -77,7 +78,7 @@ def read_query(query: QueryBundle, *, allow_urls: bool = False) -> QueryContent:
     return QueryContent(text, picture)
 
 
-def read_candidates(nodes: Sequence[NodeWithScore], *, allow_urls: bool = False) -> list[Candidate]:
+def read_candidates(nodes: Sequence[NodeWithScore], *, allow_urls: AllowUrls = False) -> list[Candidate]:
     """Read nodes in their order; one that occurs again is left out.
 
     Pictures that cannot be read are reported in :attr:`Candidate.problem` and logged.
@@ -86,7 +87,7 @@ def read_candidates(nodes: Sequence[NodeWithScore], *, allow_urls: bool = False)
     return [_read(unique.pop(node.node.node_id), allow_urls) for node in nodes if node.node.node_id in unique]
 
 
-def _read(node: NodeWithScore, allow_urls: bool) -> Candidate:
+def _read(node: NodeWithScore, allow_urls: AllowUrls) -> Candidate:
     text = _text(node.node)
     problem = None
     picture = None
@@ -108,7 +109,7 @@ def _text(node: BaseNode) -> str:
     return str(getattr(text, "text", text)).strip()
 
 
-def _load(source: ImageSource, side: int, allow_urls: bool) -> Image:
+def _load(source: ImageSource, side: int, allow_urls: AllowUrls) -> Image:
     # The model looks at pictures as people do, so turned photographs are turned back.
     image = load_image(source, apply_exif_orientation=True, allow_urls=allow_urls)
     return fit(image, min(side, max(image.size)))

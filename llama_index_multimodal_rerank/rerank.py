@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +15,7 @@ from llama_index.core.bridge.pydantic import (
     PrivateAttr,
     SerializeAsAny,
     field_serializer,
+    field_validator,
     model_validator,
 )
 from llama_index.core.callbacks import CBEventType, EventPayload
@@ -23,16 +24,17 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.llms import LLM
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixin
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from .candidates import Candidate, read_candidates, read_query
 from .images import ImageLoadError
 from .lazy import Lazy
-from .ranking import Audit, OnBadAnswer, kept_order
+from .ranking import OnBadAnswer, kept_order
+from .rerank_metadata import annotated_nodes
 from .rerank_prompts import DEFAULT_CAPTION_PROMPT, DEFAULT_RANK_PROMPT
-from .rerank_steps import Outcome, RerankSteps, Steps
+from .rerank_steps import Outcome, RerankSteps, Steps, unreadable_last
 from .sheet_layout import MAX_CELLS
 from .vlm.calls import ModelCall, ModelCallError, ModelReply, aexecute, execute
 from .vlm.interface import LabelScoringModel, LoadableModel, VisionLanguageModel
@@ -45,15 +47,6 @@ logger = logging.getLogger(__name__)
 dispatcher = get_dispatcher(__name__)
 
 DEFAULT_NUM_CROPS = 16
-_METADATA_KEYS = (
-    "rerank_rank",
-    "retrieval_score",
-    "rerank_reason",
-    "rerank_query_caption",
-    "rerank_audit",
-    "rerank_confidence",
-    "rerank_unreadable",
-)
 
 
 class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
@@ -140,7 +133,8 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         "'keep_order' of the retrieval and say so in the audit.",
     )
     rank_prompt: SerializeAsAny[BasePromptTemplate] = Field(
-        default=DEFAULT_RANK_PROMPT, description="The question; its variables: see rerank_prompts."
+        default=DEFAULT_RANK_PROMPT,
+        description="The question, a template or its text; its variables: see rerank_prompts.",
     )
     caption_prompt: SerializeAsAny[BasePromptTemplate] = Field(
         default=DEFAULT_CAPTION_PROMPT, description="Asks for the query picture's caption; no variables."
@@ -148,7 +142,10 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     save_sheets: Path | None = Field(
         default=None, description="Folder to save every sheet in, to see what the model saw."
     )
-    allow_urls: bool = Field(default=False, description="Fetch pictures given as http(s) URLs.")
+    allow_urls: bool | list[str] = Field(
+        default=False,
+        description="Fetch pictures given as http(s) URLs: True for public addresses, or a list of hosts.",
+    )
 
     _model: Lazy[VisionLanguageModel] = PrivateAttr(default_factory=Lazy)
     _captions: dict[tuple[str, str, str], str] = PrivateAttr(default_factory=dict)
@@ -157,6 +154,20 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     def class_name(cls) -> str:
         """Name under which LlamaIndex serialises the class."""
         return "Phi3VisionRerank"
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _path_as_name(cls, model: Any) -> Any:
+        return os.fspath(model) if isinstance(model, os.PathLike) else model
+
+    @field_validator("rank_prompt", "caption_prompt", mode="before")
+    @classmethod
+    def _text_as_prompt(cls, prompt: Any) -> Any:
+        return PromptTemplate(prompt) if isinstance(prompt, str) else prompt
+
+    @field_serializer("rank_prompt", "caption_prompt")
+    def _prompt_as_text(self, prompt: BasePromptTemplate) -> Any:
+        return prompt.template if isinstance(prompt, PromptTemplate) else prompt.model_dump()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -306,7 +317,8 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
             raise error
         logger.warning("Kept the retrieval order: %s", error)
         kept = kept_order(len(candidates), error=str(error))
-        return Outcome(kept.order, kept.scores, None, None, (kept.audit,), None)
+        order, scores = unreadable_last(kept.order, kept.scores, candidates)
+        return Outcome(tuple(order), scores, None, None, (kept.audit,), None)
 
     @contextmanager
     def _reported(self, nodes: list[NodeWithScore], query: QueryBundle) -> Iterator[list[NodeWithScore]]:
@@ -327,24 +339,9 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
 
     def _finished(self, candidates: Sequence[Candidate], outcome: Outcome | None) -> list[NodeWithScore]:
         assert outcome is not None  # noqa: S101 (for the type checker)
-        shared = {
-            "rerank_query_caption": outcome.caption,
-            "rerank_audit": _audit_dict(outcome.audits),
-            "rerank_confidence": outcome.confidence,
-        }
-        finished = []
-        ranked = list(zip(outcome.order, outcome.scores, strict=True))
-        for rank, (index, score) in enumerate(ranked[: self.top_n], start=1):
-            candidate = candidates[index]
-            metadata = {
-                **shared,
-                "rerank_rank": rank,
-                "retrieval_score": candidate.node.score if self.keep_retrieval_score else None,
-                "rerank_reason": outcome.reason if rank == 1 else None,
-                "rerank_unreadable": candidate.problem,
-            }
-            finished.append(_annotated(candidate.node, score, metadata))
-        return finished
+        return annotated_nodes(
+            candidates, outcome, top_n=self.top_n, keep_retrieval_score=self.keep_retrieval_score
+        )
 
 
 def _required(query: QueryBundle | None) -> QueryBundle:
@@ -359,25 +356,3 @@ def _advance(steps: Steps, reply: ModelReply | None) -> tuple[ModelCall | None, 
         return steps.send(reply), None  # type: ignore[arg-type]
     except StopIteration as stop:  # which could not leave a thread
         return None, stop.value
-
-
-def _audit_dict(audits: Sequence[Audit]) -> dict[str, Any]:
-    """Return the audit of the one answer, or a summary of many with those that were not clean."""
-    if len(audits) == 1:
-        return audits[0].to_dict()
-    bad = [audit.to_dict() for audit in audits if not audit.clean]
-    return {"answers": len(audits), "clean": len(audits) - len(bad), "not_clean": bad}
-
-
-def _annotated(hit: NodeWithScore, score: float, metadata: dict[str, Any]) -> NodeWithScore:
-    node = copy.copy(hit.node)  # model_copy makes another class of an ImageTextNode, for indexes
-    known = {key: value for key, value in node.metadata.items() if key not in _METADATA_KEYS}
-    added = {key: value for key, value in metadata.items() if value is not None}
-    node.metadata = {**known, **added}
-    node.excluded_llm_metadata_keys = _with(node.excluded_llm_metadata_keys, added)
-    node.excluded_embed_metadata_keys = _with(node.excluded_embed_metadata_keys, added)
-    return NodeWithScore(node=node, score=score)
-
-
-def _with(keys: Sequence[str], more: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys([*keys, *more]))

@@ -118,8 +118,10 @@ class RerankSteps:
             audits += asked
         # Probabilities of different sheets say nothing about each other; only the order does.
         scores = ranking.scores if len(spans) == 1 else rank_scores(n)
-        order, scores = _unreadable_last(order, scores, candidates)
-        reason = ranking.reason if order[0] == members[ranking.order[0]] else None
+        order, scores = unreadable_last(order, scores, candidates)
+        # An answer may hold a reason that nobody asked for, or for one that cannot be seen.
+        explained = self.explain and order[0] == members[ranking.order[0]]
+        reason = ranking.reason if explained else None
         return Outcome(tuple(order), scores, reason, caption, tuple(audits), ranking.confidence)
 
     # -- the query's caption ------------------------------------------------------------------
@@ -274,7 +276,7 @@ def _consensus(shuffles: Sequence[Sequence[int]], rankings: Sequence[Ranking]) -
     return Ranking(order, scores, reason, rankings[0].audit, confidence=kendall_w(orders))
 
 
-def _unreadable_last(
+def unreadable_last(
     order: Sequence[int], scores: Sequence[float], candidates: Sequence[Candidate]
 ) -> tuple[list[int], tuple[float, ...]]:
     """Move candidates that could not be looked at behind the others, in their retrieval order, at score 0."""

@@ -114,6 +114,7 @@ def test_bad_answer(name):
         ("I see 3. So [3] > [1] > [2].", [3, 1, 2], None),
         ("```\n[3] > [1] > [2]\n```", [3, 1, 2], None),
         ("[3] ≻ [1] ≻ [2]", [3, 1, 2], None),
+        ("<think>Ranking: [1] > [2] > [3]? No.</think>\nRanking: [3] > [1] > [2]", [3, 1, 2], None),
     ],
 )
 def test_good_answers_in_the_forms_models_use(answer, labels, reason):
@@ -149,6 +150,7 @@ def test_the_declared_list_wins_over_chains_and_the_last_over_the_first():
         "1.5 > x",
         "HTTP/1.1 503 Service Unavailable\nRetry-After: 3",
         "[2]: a dog\n[1]: a cat",
+        "<think>\nRanking: [3] > [1]",
         "{" * 5000,
         "[" * 5000,
         '{"a":' * 5000,

@@ -115,6 +115,8 @@ def test_originals_are_untouched(rerank, nodes, query):
     assert all(isinstance(hit.node, ImageTextNode) for hit in result)
     assert result[0].node.image_path == nodes[5].node.image_path
     result[0].node.metadata["mine"] = 1
+    result[0].node.metadata["rerank_audit"]["mine"] = 1
+    assert "mine" not in result[1].node.metadata["rerank_audit"]
     assert "mine" not in nodes[5].node.metadata
 
 
@@ -423,6 +425,25 @@ async def test_errors_by_policy(nodes, query, caplog):
     assert "Kept the retrieval order" in caplog.text
 
 
+def test_unreadable_pictures_come_last_after_an_error_too(nodes, query):
+    gone = NodeWithScore(node=ImageNode(image_path="/gone.png", id_="gone"), score=1.0)
+    rerank = Phi3VisionRerank(model=Scripted(RuntimeError()), on_error="keep_order", top_n=3, caption=False)
+
+    assert ids(rerank.postprocess_nodes([gone, *nodes[:2]], query)) == ["0", "1", "gone"]
+
+
+def test_reranking_again_says_only_what_is_true_now(nodes, query):
+    first = Phi3VisionRerank(model=TextModel(), permutations=2).postprocess_nodes(nodes, query)
+    second = Phi3VisionRerank(model=TextModel(), explain=False, caption=False).postprocess_nodes(
+        first[::-1], query
+    )
+
+    assert ids(second) == ids(first)
+    metadata = second[0].node.metadata
+    assert metadata["retrieval_score"] == first[0].score
+    assert not {"rerank_reason", "rerank_query_caption", "rerank_confidence"} & set(metadata)
+
+
 def test_a_query_picture_that_cannot_be_read(nodes):
     gone = ImageTextQuery("words", image_path="/gone.png")
 
@@ -566,10 +587,10 @@ def test_sheets_can_be_saved(nodes, query, tmp_path):
 def test_serialisation(nodes, query):
     by_name = Phi3VisionRerank(model="some/model", top_n=7, device="cpu", window=12)
     assert by_name.to_dict()["model"] == "some/model"
-    restored = Phi3VisionRerank.from_dict(
-        json.loads(by_name.to_json())
-        | {"rank_prompt": by_name.rank_prompt, "caption_prompt": by_name.caption_prompt}
-    )
+    by_name.update_prompts({"caption_prompt": PromptTemplate("What is it?")})
+    restored = Phi3VisionRerank.from_json(by_name.to_json())
+    assert restored.get_prompts()["caption_prompt"].format() == "What is it?"
+    assert restored.get_prompts()["rank_prompt"].template == by_name.rank_prompt.template
     assert (restored.model, restored.top_n, restored.window) == ("some/model", 7, 12)
     assert pickle.loads(pickle.dumps(by_name)).top_n == 7
 

@@ -11,7 +11,8 @@ from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionImageProc
 
 
 def write_folder(folder: Path) -> Path:
-    """Write the model into an empty folder, and return the folder."""
+    """Write the model into a folder, and return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     folder = write_tiny_checkpoint(folder)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(GOLDEN / "tokenizer")
     Phi3VisionProcessor(Phi3VisionImageProcessor(), tokenizer).save_pretrained(folder)
