@@ -61,7 +61,8 @@ def milvus_store(
             Search it with ``vector_store_query_mode="hybrid"``. To open a hybrid collection again,
             pass it again.
         **kwargs: any other argument of ``MilvusVectorStore`` (``scalar_field_names``,
-            ``hybrid_ranker``, ``batch_size`` …) or of ``pymilvus.MilvusClient`` (``db_name``,
+            ``hybrid_ranker``, ``batch_size``; ``consistency_level="Strong"`` to see at once what
+            other clients of a server wrote, too …) or of ``pymilvus.MilvusClient`` (``db_name``,
             ``timeout``, ``secure`` …).
 
     Returns:

@@ -46,8 +46,10 @@ class Place:
     collection: str = "images"
     sparse: bool = True  # whether this Milvus knows sparse vectors (2.4)
     bm25: bool = True  # and text matching of its own (2.5)
+    consistency_level: str = "Session"  # the store's default
 
     def open(self, embed_model: VisualizedBGEEmbedding, **options: Any) -> MilvusVectorStore:
+        options = {"consistency_level": self.consistency_level, **options}
         return milvus_store(self.uri, embed_model, collection_name=self.collection, **options)
 
 
@@ -139,9 +141,7 @@ def test_another_model_is_refused_and_named(
         place.open(embed_model)
 
 
-def test_a_collection_of_unknown_origin_is_refused(
-    place: Place, embed_model: VisualizedBGEEmbedding
-) -> None:
+def test_a_collection_of_unknown_origin_is_refused(place: Place, embed_model: VisualizedBGEEmbedding) -> None:
     foreign = MilvusVectorStore(
         uri=place.uri, dim=64, collection_name=place.collection, use_async_client=False
     )

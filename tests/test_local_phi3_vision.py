@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import draw_picture
+from drawing import draw_picture
 from llama_index.core.schema import NodeWithScore, TextNode
 from tiny_phi3_vision import write_folder
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from llama_index.vector_stores.milvus import MilvusVectorStore
 from milvus_behaviour import *  # noqa: F403 (the tests of every Milvus)
-from milvus_behaviour import Place
+from milvus_behaviour import Place, fill, search
 from pymilvus import MilvusClient
+
+from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 
 pytestmark = pytest.mark.server
 
@@ -35,6 +38,8 @@ def place(client: MilvusClient) -> Iterator[Place]:
         f"test_{uuid.uuid4().hex}",
         sparse=version >= (2, 4),
         bm25=version >= (2, 5),
+        # Tests read what another client wrote a moment ago, and what was just deleted.
+        consistency_level="Strong",
     )
     yield place
     client.drop_collection(place.collection)
@@ -43,3 +48,11 @@ def place(client: MilvusClient) -> Iterator[Place]:
 def test_the_server_chooses_its_index(store: MilvusVectorStore, place: Place) -> None:
     index = store.client.describe_index(place.collection, "embedding")
     assert (index["index_type"], index["metric_type"]) == ("AUTOINDEX", "COSINE")
+
+
+def test_by_default_a_store_reads_what_it_wrote_itself(
+    place: Place, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    store = place.open(embed_model, consistency_level="Session")
+    fill(store, embed_model, pictures[0].parent)
+    assert len(search(store, [1.0] * 64)) == 6
