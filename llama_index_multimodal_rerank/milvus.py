@@ -87,6 +87,9 @@ def milvus_store(
     fingerprint = {**embed_model.fingerprint, "dim": str(embed_model.dim), "metric": metric}
     own = inspect.signature(MilvusVectorStore.__init__).parameters
     connection = {name: value for name, value in kwargs.items() if name not in own}
+    from .milvus_client import LiteMilvusClient, ThreadedMilvusClient, was_killed
+
+    killed = local and was_killed(uri)
     client = _connect(uri, token, local, connection)
 
     if overwrite and client.has_collection(collection_name):
@@ -111,7 +114,16 @@ def milvus_store(
         collection_name, {FINGERPRINT_PROPERTY: json.dumps(fingerprint, sort_keys=True)}
     )
     client.load_collection(collection_name)  # Lite opens collections unloaded
-    from .milvus_client import ThreadedMilvusClient
+    if (
+        killed
+        and isinstance(client, LiteMilvusClient)
+        and (doubled := client.remove_doubles(collection_name))
+    ):
+        logger.warning(
+            "The process that wrote %r last was killed; %d rows that were there twice were made one.",
+            uri,
+            doubled,
+        )
 
     store._milvusclient = client
     store._async_milvusclient = ThreadedMilvusClient(client)
