@@ -67,7 +67,9 @@ def milvus_store(
 
     Returns:
         A ``MilvusVectorStore``, loaded and ready, that replaces rows added again under the same id
-        and whose asynchronous methods work in any event loop.
+        and whose asynchronous methods work in any event loop. Its methods raise
+        ``MilvusUnavailableError`` (a ``ConnectionError``, a ``MilvusException``) when a server
+        went away and did not come back within about half a minute.
 
     Raises:
         EmbeddingMismatchError: the collection belongs to another embedding; says which.
@@ -148,13 +150,12 @@ def _resolve_uri(uri: str | Path) -> tuple[str, bool]:
 
 
 def _connect(uri: str, token: str, local: bool, connection: dict[str, Any]) -> MilvusClient:
-    from pymilvus import MilvusClient
     from pymilvus.exceptions import MilvusException
 
-    from .milvus_client import LiteMilvusClient
+    from .milvus_client import LiteMilvusClient, ServerMilvusClient
 
     try:
-        return (LiteMilvusClient if local else MilvusClient)(uri=uri, token=token, **connection)
+        return (LiteMilvusClient if local else ServerMilvusClient)(uri=uri, token=token, **connection)
     except MilvusException as error:
         hint = (
             "Milvus Lite files serve one process at a time: is another one using it? "

@@ -1,14 +1,21 @@
-"""The two pymilvus clients that ``milvus_store`` puts into a standard MilvusVectorStore."""
+"""The pymilvus clients that ``milvus_store`` puts into a standard MilvusVectorStore."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from pymilvus import MilvusClient
+from pymilvus.client.types import Status
+from pymilvus.exceptions import MilvusException
+
+PATIENCE_SECONDS = 30.0
+"""How long a request is repeated while a server does not answer."""
 
 _ROWS_AT_ONCE = 100
 
@@ -19,6 +26,59 @@ def was_killed(path: str) -> bool:
     True also while this process has it open. Asked before it is opened.
     """
     return any(Path(path).glob("collections/*/wal/*"))
+
+
+class MilvusUnavailableError(MilvusException, ConnectionError):
+    """A Milvus server that went away and did not come back in time."""
+
+
+def _is_gone(error: MilvusException) -> bool:
+    return error.code == Status.CONNECT_FAILED or getattr(error.code, "name", None) == "UNAVAILABLE"  # gRPC's
+
+
+def _patient(name: str) -> Any:
+    """Make the method of a client that gives up on a server after a while, in words."""
+    original = getattr(MilvusClient, name)
+
+    @functools.wraps(original)
+    def method(self: MilvusClient, *args: Any, **kwargs: Any) -> Any:
+        kwargs.setdefault("retry_times", 1)  # of pymilvus itself
+        deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.1
+        while True:
+            try:
+                return original(self, *args, **kwargs)
+            except MilvusException as error:
+                if not _is_gone(error):
+                    raise
+                if time.monotonic() + pause > deadline:
+                    raise MilvusUnavailableError(
+                        error.code,
+                        f"Milvus at {self._config.uri!r} stopped answering in {name}, for "
+                        f"{PATIENCE_SECONDS:.0f} seconds. Rows of earlier requests are kept. When it is "
+                        "back, do the same again: rows added again under their ids replace the old ones. "
+                        f"({error.message})",
+                    ) from error
+            time.sleep(pause)
+            pause = min(2 * pause, 3.0)
+
+    return method
+
+
+class ServerMilvusClient(MilvusClient):
+    """A ``MilvusClient`` that sits out a short absence of its server, and says so when it is a long one.
+
+    pymilvus tries 75 times, which is close to four minutes of silence, or (since about 2.6.10)
+    gives up after one attempt to connect again, which a server that restarts does not survive.
+    """
+
+    insert = _patient("insert")
+    upsert = _patient("upsert")
+    delete = _patient("delete")
+    search = _patient("search")
+    hybrid_search = _patient("hybrid_search")
+    query = _patient("query")
+    get = _patient("get")
+    flush = _patient("flush")
 
 
 class LiteMilvusClient(MilvusClient):
