@@ -115,11 +115,11 @@ class TextTokenizer:
     @classmethod
     def from_folder(cls, folder: Path, config: VisualizedBGEConfig) -> TextTokenizer:
         """Load the tokenizer of a folder with ``tokenizer.json``."""
-        from transformers import AutoTokenizer
+        from transformers import PreTrainedTokenizerFast
 
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, config=config.text.to_transformers(), local_files_only=True
-        )
+        # Not AutoTokenizer: the class it picks builds its own normaliser in some releases of transformers
+        # (5.0 for XLM-RoBERTa), and then Chinese texts get other ids than tokenizer.json gives them.
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         return cls(tokenizer, config)
 
     def __call__(self, texts: Sequence[str]) -> list[Int64Array]:
