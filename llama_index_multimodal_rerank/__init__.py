@@ -18,16 +18,38 @@ if TYPE_CHECKING:
     from .nodes import image_node as image_node
     from .nodes import load_image_nodes as load_image_nodes
     from .query import ImageTextQuery as ImageTextQuery
+    from .ranking import Audit as Audit
+    from .ranking import BadAnswerError as BadAnswerError
+    from .ranking import Ranking as Ranking
+    from .rerank import Phi3VisionRerank as Phi3VisionRerank
+    from .sheet import Cell as Cell
+    from .sheet import Sheet as Sheet
+    from .sheet import build_sheet as build_sheet
     from .sparse import BGEM3SparseEmbedding as BGEM3SparseEmbedding
+    from .vlm.calls import ModelCallError as ModelCallError
+    from .vlm.interface import VisionLanguageModel as VisionLanguageModel
+    from .vlm.llama_index import LlamaIndexVLM as LlamaIndexVLM
+    from .vlm.phi3_vision import LocalPhi3Vision as LocalPhi3Vision
 
 _HOMES = {
+    "Audit": "ranking",
     "BGEM3SparseEmbedding": "sparse",
+    "BadAnswerError": "ranking",
+    "Cell": "sheet",
     "EmbeddingMismatchError": "milvus",
     "ImageLoadError": "images",
     "ImageText": "image_text",
     "ImageTextNode": "nodes",
     "ImageTextQuery": "query",
+    "LlamaIndexVLM": "vlm.llama_index",
+    "LocalPhi3Vision": "vlm.phi3_vision",
+    "ModelCallError": "vlm.calls",
+    "Phi3VisionRerank": "rerank",
+    "Ranking": "ranking",
+    "Sheet": "sheet",
+    "VisionLanguageModel": "vlm.interface",
     "VisualizedBGEEmbedding": "embedding",
+    "build_sheet": "sheet",
     "image_node": "nodes",
     "load_image": "images",
     "load_image_nodes": "nodes",

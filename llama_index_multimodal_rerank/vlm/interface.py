@@ -1,0 +1,123 @@
+"""What the reranker asks of a model: pictures and a prompt in, text out; more where a model can.
+
+Only :class:`VisionLanguageModel` must be implemented. The other protocols are found by their methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """One sheet to be ranked.
+
+    Attributes:
+        images: the pictures, in the order the model gets them.
+        prompt: the question.
+        num_labels: the answer ranks the labels 1..num_labels.
+    """
+
+    images: tuple[Image, ...]
+    prompt: str
+    num_labels: int
+
+
+@dataclass(frozen=True)
+class LabelRanking:
+    """A ranking written under the permutation constraint.
+
+    Attributes:
+        order: labels from 0, best first, each exactly once.
+        probabilities: at each place of the order, the probability of its label among those left.
+        text: what the model wrote after the list, stripped.
+    """
+
+    order: tuple[int, ...]
+    probabilities: tuple[float, ...]
+    text: str
+
+
+@runtime_checkable
+class VisionLanguageModel(Protocol):
+    """A model that answers a prompt about pictures.
+
+    It may be called from several threads at once.
+    """
+
+    @property
+    def model_name(self) -> str:
+        """Name for events and messages."""
+        ...
+
+    def generate(self, images: Sequence[Image], prompt: str, *, max_new_tokens: int) -> str:
+        """Answer a prompt about pictures, and nothing but the answer.
+
+        Args:
+            images: RGB pictures.
+            prompt: the question.
+            max_new_tokens: length of the answer at most, in tokens.
+        """
+        ...
+
+
+@runtime_checkable
+class LoadableModel(Protocol):
+    """A model that is loaded before its first use."""
+
+    def load(self) -> Any:
+        """Load it, unless it is; raises what keeps it from being loaded."""
+        ...
+
+
+@runtime_checkable
+class AsyncModel(VisionLanguageModel, Protocol):
+    """A model that waits for a network rather than for a processor; its calls run side by side."""
+
+    async def agenerate(self, images: Sequence[Image], prompt: str, *, max_new_tokens: int) -> str:
+        """As :meth:`VisionLanguageModel.generate`."""
+        ...
+
+
+@runtime_checkable
+class JsonModel(VisionLanguageModel, Protocol):
+    """A model that can be held to a JSON schema; it is asked to answer in JSON."""
+
+    def generate_json(self, images: Sequence[Image], prompt: str, *, schema: Mapping[str, Any]) -> str:
+        """Answer with a JSON text that fits ``schema``, as far as the model can be held to it."""
+        ...
+
+    async def agenerate_json(self, images: Sequence[Image], prompt: str, *, schema: Mapping[str, Any]) -> str:
+        """As :meth:`generate_json`."""
+        ...
+
+
+@runtime_checkable
+class LabelScoringModel(VisionLanguageModel, Protocol):
+    """A model whose label logits can be read; ``strategy="first_token"`` needs one."""
+
+    def label_logits(self, requests: Sequence[RankRequest]) -> list[list[float]]:
+        """Return, for each request, one logit per label: how likely the label is to be named first."""
+        ...
+
+
+@runtime_checkable
+class ConstrainedModel(VisionLanguageModel, Protocol):
+    """A model that can be made to write complete rankings only."""
+
+    def rank_labels(
+        self, requests: Sequence[RankRequest], *, max_new_tokens: int, order: Sequence[int] | None = None
+    ) -> list[LabelRanking]:
+        """Rank the labels of each request.
+
+        Args:
+            requests: the sheets, ranked in one batch.
+            max_new_tokens: tokens for the reason after the list; 0 for none.
+            order: write this order (labels from 0), for its reason.
+        """
+        ...

@@ -1,0 +1,312 @@
+"""Phi-3 Vision on this machine: free answers, label logits and constrained rankings."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..lazy import Lazy
+from .interface import LabelRanking, RankRequest
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from ..constraint import ListTokens
+    from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
+
+DEFAULT_MODEL_NAME = "microsoft/Phi-3-vision-128k-instruct"
+
+_CONTEXT = "<|assistant|>\n"
+_END_OF_TURN = "<|end|>"
+_FEATURES_KEPT = 8
+"""Pictures whose features are kept, of 15 MB each with 16 crops in bfloat16."""
+
+
+class _Loaded(NamedTuple):
+    model: Phi3VisionForConditionalGeneration
+    processor: Phi3VisionProcessor
+
+
+class _Prompt(NamedTuple):
+    """A batch of prompts, ready for the model."""
+
+    input_ids: torch.Tensor  # (batch, tokens)
+    attention_mask: torch.Tensor  # (batch, tokens)
+    image_features: tuple[torch.Tensor, ...]
+
+
+class LocalPhi3Vision:
+    """Phi-3 Vision, loaded on first use, once, and used by one thread at a time.
+
+    Share one instance between rerankers to load it once. Copies are the same instance; pickles leave
+    the weights behind and load them again.
+
+    Args:
+        model_name: name on the hub or local folder; Phi-3-vision-128k-instruct or Phi-3.5-vision-instruct.
+        device: torch device, such as ``"cuda:0"``. Default: the best one there is.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Default: bfloat16 where the hardware
+            computes in it, float32 elsewhere.
+        num_crops: tiles of 336 pixels a picture is cut into, at most.
+        cache_folder: where hub files are kept.
+        revision: branch, tag or commit on the hub.
+        local_files_only: never ask the hub.
+    """
+
+    def __init__(
+        self,
+        model_name: str = DEFAULT_MODEL_NAME,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        num_crops: int = 16,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+    ) -> None:
+        self._model_name = model_name
+        self._options: dict[str, Any] = {
+            "device": device,
+            "dtype": dtype,
+            "num_crops": num_crops,
+            "cache_folder": cache_folder,
+            "revision": revision,
+            "local_files_only": local_files_only,
+        }
+        self.device, self.dtype, self.num_crops = device, dtype, num_crops
+        self._hub: dict[str, Any] = {"cache_dir": cache_folder, "revision": revision or "main"}
+        if local_files_only:
+            self._hub["local_files_only"] = True
+        self._loader: Lazy[_Loaded] = Lazy()
+        self._lock = threading.Lock()
+        self._features: OrderedDict[bytes, tuple[torch.Tensor, list[int]]] = OrderedDict()
+        self._list_tokens: dict[tuple[int, str], ListTokens] = {}
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        return partial(type(self), self._model_name, **self._options), ()
+
+    def __copy__(self) -> LocalPhi3Vision:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LocalPhi3Vision:
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """Name on the hub or local folder."""
+        return self._model_name
+
+    def load(self) -> _Loaded:
+        """Load the model now, if it was not loaded before.
+
+        Raises:
+            OSError: the checkpoint is not there and cannot be fetched.
+            ValueError: the checkpoint, device or dtype is not usable.
+        """
+        return self._loader.get(self._load)
+
+    def _load(self) -> _Loaded:
+        from huggingface_hub.errors import HFValidationError
+
+        from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
+        from ..models.visualized_bge.hardware import resolve_device, resolve_dtype
+
+        device = resolve_device(self.device)
+        dtype = resolve_dtype(self.dtype, device)
+        try:
+            processor = Phi3VisionProcessor.from_pretrained(self._model_name, **self._hub)
+            model = Phi3VisionForConditionalGeneration.from_pretrained(
+                self._model_name, dtype=dtype, **self._hub
+            )
+        except (OSError, HFValidationError) as error:  # the latter for a folder that does not exist
+            raise OSError(
+                f"{self._model_name!r} is neither a local folder with a Phi-3 Vision checkpoint nor can it "
+                f"be had from the hub ({error}). Fetch it once where there is a network (hf download "
+                f"{DEFAULT_MODEL_NAME}), then pass its folder."
+            ) from error
+        return _Loaded(model.to(device).eval(), processor)
+
+    # -- the interface ------------------------------------------------------------------------
+
+    def generate(self, images: Sequence[Image], prompt: str, *, max_new_tokens: int) -> str:
+        """Answer a prompt about pictures; see ``VisionLanguageModel``."""
+        import torch
+
+        loaded = self.load()
+        with self._lock, torch.inference_mode():
+            inputs = self._prepare(loaded, [RankRequest(tuple(images), prompt, 0)])
+            output = self._generate(loaded, inputs, max_new_tokens)
+        return self._decode(loaded, output[0])
+
+    def label_logits(self, requests: Sequence[RankRequest]) -> list[list[float]]:
+        """Return log-probabilities of each label to be written first; see ``LabelScoringModel``.
+
+        One forward pass for the batch. Numbers that begin like others (1 and 10) take one further step
+        per shared beginning, on the same cache.
+        """
+        import torch
+
+        from ..constraint import first_label_probabilities
+
+        loaded = self.load()
+        tokens = self._tokens(loaded, _num_labels(requests))
+        with self._lock, torch.inference_mode():
+            prompt = _append(self._prepare(loaded, requests), tokens.opening)
+            next_logits = _NextLogits(loaded.model, prompt)
+            rows = [
+                first_label_probabilities(tokens, partial(next_logits, row=row))
+                for row in range(len(requests))
+            ]
+        smallest = torch.finfo(torch.float64).tiny
+        return [torch.tensor(row, dtype=torch.float64).clamp_min(smallest).log().tolist() for row in rows]
+
+    def rank_labels(
+        self, requests: Sequence[RankRequest], *, max_new_tokens: int, order: Sequence[int] | None = None
+    ) -> list[LabelRanking]:
+        """Decode complete rankings under the permutation constraint; see ``ConstrainedModel``."""
+        import torch
+
+        from ..constraint import REASON, PermutationConstraint, PermutationLogitsProcessor, read_list
+
+        loaded = self.load()
+        tokens = self._tokens(loaded, _num_labels(requests), REASON if max_new_tokens else "")
+        constraint = PermutationConstraint(tokens, order)
+        with self._lock, torch.inference_mode():
+            inputs = self._prepare(loaded, requests)
+            masking = PermutationLogitsProcessor(constraint, inputs.input_ids.shape[1])
+            # Every order takes the same number of tokens, so without a reason all rows end together.
+            output = self._generate(loaded, inputs, tokens.longest + max_new_tokens, masking)
+            return [
+                LabelRanking(
+                    read_list(constraint, ids.tolist()).order,
+                    tuple(masking.label_probabilities(row, ids.tolist())),
+                    self._decode(loaded, ids[tokens.longest :]),
+                )
+                for row, ids in enumerate(output)
+            ]
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def _tokens(self, loaded: _Loaded, num_labels: int, ending: str = "") -> ListTokens:
+        from ..constraint import tokenize_list
+
+        key = (num_labels, ending)
+        if key not in self._list_tokens:
+            self._list_tokens[key] = tokenize_list(
+                loaded.processor.tokenizer, num_labels, context=_CONTEXT, ending=ending
+            )
+        return self._list_tokens[key]
+
+    def _prepare(self, loaded: _Loaded, requests: Sequence[RankRequest]) -> _Prompt:
+        features: list[torch.Tensor] = []
+        sizes: list[list[list[int]]] = []
+        for request in requests:
+            encoded = [self._encode(loaded, image) for image in request.images]
+            features += [each for each, _ in encoded]
+            sizes.append([size for _, size in encoded])
+        texts = [_chat(request.prompt, len(request.images)) for request in requests]
+        inputs = loaded.processor(text=texts, image_sizes=sizes).to(loaded.model.device)
+        return _Prompt(inputs["input_ids"], inputs["attention_mask"], tuple(features))
+
+    def _encode(self, loaded: _Loaded, image: Image) -> tuple[torch.Tensor, list[int]]:
+        """Return a picture's features and padded size, kept for the next prompts about it."""
+        digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
+        digest.update(image.tobytes())
+        key = digest.digest()
+        if key not in self._features:
+            pixels = loaded.processor.image_processor(image, num_crops=self.num_crops)
+            features = loaded.model.get_image_features(pixels["pixel_values"], pixels["image_sizes"])
+            self._features[key] = features[0], pixels["image_sizes"][0].tolist()
+            while len(self._features) > _FEATURES_KEPT:
+                self._features.popitem(last=False)
+        self._features.move_to_end(key)
+        return self._features[key]
+
+    def _generate(
+        self, loaded: _Loaded, inputs: _Prompt, max_new_tokens: int, *processors: Any
+    ) -> torch.Tensor:
+        """Return the new tokens, (batch, new tokens), decoded greedily."""
+        tokenizer = loaded.processor.tokenizer
+        output: torch.Tensor = loaded.model.generate(
+            inputs.input_ids,
+            attention_mask=inputs.attention_mask,
+            image_features=inputs.image_features or None,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            # The published configuration names only </s>, which the model does not write.
+            eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(_END_OF_TURN)],
+            pad_token_id=tokenizer.pad_token_id,
+            logits_processor=list(processors),
+        )
+        return output[:, inputs.input_ids.shape[1] :]
+
+    @staticmethod
+    def _decode(loaded: _Loaded, ids: torch.Tensor) -> str:
+        return str(loaded.processor.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+class _NextLogits:
+    """Logits after the prompts of a batch and a few tokens more, each computed once."""
+
+    def __init__(self, model: Phi3VisionForConditionalGeneration, prompt: _Prompt) -> None:
+        self._model, self._prompt = model, prompt
+        output = self._forward(prompt, use_cache=True)
+        self._cache = output.past_key_values
+        self._logits: dict[tuple[int, ...], torch.Tensor] = {(): output.logits[:, -1].cpu()}
+
+    def __call__(self, written: tuple[int, ...], row: int) -> torch.Tensor:
+        if written not in self._logits:
+            self._logits[written] = self._compute(written)
+        return self._logits[written][row]
+
+    def _compute(self, written: tuple[int, ...]) -> torch.Tensor:
+        longer = _append(self._prompt, written)
+        before, after = self._prompt.input_ids.shape[1], longer.input_ids.shape[1]
+        if before <= self._model.config.original_max_position_embeddings < after:
+            # The rotary factors change here, and with them the cached keys.
+            return self._forward(longer, use_cache=False).logits[:, -1].cpu()  # type: ignore[no-any-return]
+        output = self._model(
+            input_ids=longer.input_ids[:, before:],
+            attention_mask=longer.attention_mask,
+            past_key_values=self._cache,
+            logits_to_keep=1,
+        )
+        self._cache.crop(-len(written))
+        return output.logits[:, -1].cpu()  # type: ignore[no-any-return]
+
+    def _forward(self, prompt: _Prompt, *, use_cache: bool) -> Any:
+        return self._model(
+            input_ids=prompt.input_ids,
+            attention_mask=prompt.attention_mask,
+            image_features=prompt.image_features or None,
+            use_cache=use_cache,
+            logits_to_keep=1,
+        )
+
+
+def _append(prompt: _Prompt, ids: Sequence[int]) -> _Prompt:
+    import torch
+
+    more = torch.tensor([list(ids)], device=prompt.input_ids.device).expand(len(prompt.input_ids), -1)
+    return _Prompt(
+        torch.cat([prompt.input_ids, more], dim=1),
+        torch.cat([prompt.attention_mask, torch.ones_like(more)], dim=1),
+        prompt.image_features,
+    )
+
+
+def _num_labels(requests: Sequence[RankRequest]) -> int:
+    counts = {request.num_labels for request in requests}
+    if len(counts) != 1 or min(counts) < 1:
+        raise ValueError(f"the requests of a batch must rank equally many labels, got {sorted(counts)}")
+    return counts.pop()
+
+
+def _chat(prompt: str, num_images: int) -> str:
+    tags = "".join(f"<|image_{number}|>\n" for number in range(1, num_images + 1))
+    # Texts of users and documents must not be read as tags, or as the end of the turn.
+    return f"<|user|>\n{tags}{prompt.replace('<|', '< |')}<|end|>\n{_CONTEXT}"

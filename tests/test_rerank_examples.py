@@ -1,0 +1,89 @@
+"""The reranking examples run, and print what they promise."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from openai_server import OpenAIServer, leaves_one_out
+from PIL import Image
+from tiny_phi3_vision import write_folder
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+# Stands for llama-index-llms-openai-like, which the tests do not need.
+OPENAI_LIKE = """
+from openai_server import OpenAICompatible
+
+class OpenAILike(OpenAICompatible):
+    def __init__(self, model, api_base, api_key, is_chat_model, max_tokens, temperature, max_retries):
+        assert is_chat_model
+        super().__init__(api_base=api_base)
+"""
+
+
+def run(name, folder, *arguments, path=()):
+    paths = [str(EXAMPLES.parent), *map(str, path), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
+        cwd=folder,
+        env={
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join(paths),
+            "OMP_NUM_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_rerank_draws_before_and_after(tmp_path, pictures, tiny_checkpoint):
+    model = write_folder(tmp_path / "phi3")
+
+    output = run(
+        "rerank.py",
+        tmp_path,
+        *("--images", pictures[0].parent, "--model", tiny_checkpoint, "--rerank-model", model),
+        *("--query-image", pictures[2], "--query-text", "bluer", "--top-k", 6, "--top-n", 4),
+        *("--save-sheets", "sheets", "--output", "both.png"),
+    )
+
+    before, after = output.split("After, by looking:")
+    assert before.count("picture-") == after.count("picture-") == 4
+    assert "Why the first is the first: " in after
+    assert len(list((tmp_path / "sheets").glob("*.png"))) == 1
+    both = Image.open(tmp_path / "both.png")
+    assert both.height == 2 * Image.open(tmp_path / "both_after.png").height
+
+
+@pytest.fixture
+def openai_like(tmp_path):
+    """A folder with llama_index.llms.openai_like in it."""
+    folder = tmp_path / "fake" / "llama_index" / "llms"
+    (folder / "openai_like").mkdir(parents=True)
+    (folder / "openai_like" / "__init__.py").write_text(OPENAI_LIKE)
+    return tmp_path / "fake"
+
+
+def test_remote_vlm_repairs_and_says_so(tmp_path, openai_like):
+    for name, red in (("query", 0), ("dull", 20), ("red", 240), ("middling", 130)):
+        Image.new("RGB", (40, 40), (red, 90, 90)).save(tmp_path / f"{name}.png")
+
+    with OpenAIServer(*[leaves_one_out] * 3) as server:
+        output = run(
+            "remote_vlm.py",
+            tmp_path,
+            *("query.png", "redder", "dull.png", "red.png", "middling.png"),
+            *("--model", "served-model", "--api-base", server.url),
+            path=(openai_like, Path(__file__).parent),
+        )
+
+    assert output.index("red.png") < output.index("middling.png") < output.index("dull.png")
+    assert "one was too dull" in output
+    assert "'missing': [1]" in output
+    assert "'attempts': 3" in output
