@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from llama_index.core import Settings
+from tiny_phi3_vision import write_folder
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 
@@ -17,8 +18,14 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.fixture
+def rerank_model(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "phi3-vision")
+
+
 def test_the_program(
     embed_model: VisualizedBGEEmbedding,
+    rerank_model: Path,
     pictures: list[Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -28,6 +35,7 @@ def test_the_program(
     code = program[1]
     for written, here in {
         "VisualizedBGEEmbedding()": f"VisualizedBGEEmbedding(model_name={embed_model.model_name!r})",
+        "Phi3VisionRerank(top_n=3)": f"Phi3VisionRerank(top_n=3, model={str(rerank_model)!r})",
         '"catalog.db"': repr(str(tmp_path / "catalog.db")),
         '"photos/"': repr(str(pictures[0].parent)),
         '"leopard.jpg"': repr(str(pictures[2])),
@@ -40,8 +48,10 @@ def test_the_program(
     finally:
         Settings.llm = None
     lines = [line for line in capsys.readouterr().out.splitlines() if "picture-" in line]
-    assert len(lines) == 6
-    assert lines[0].endswith("picture-2.png")
+    assert len(lines) == 3
+    scores = [float(line.split()[0]) for line in lines]
+    assert scores == sorted(scores, reverse=True)
+    assert len({line.split()[1] for line in lines}) == 3
 
 
 def test_linked_files_exist() -> None:
