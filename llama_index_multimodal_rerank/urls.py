@@ -88,7 +88,8 @@ def _checked_address(url: httpx.URL, allow_urls: AllowUrls) -> str:
         raise UrlError(f"{str(url)[:100]!r} is no http(s) address")
     if allow_urls is False:
         raise UrlError(
-            "URLs are not fetched unless allow_urls=True, or a list of hosts, is set; or download the file first"
+            "URLs are not fetched unless allow_urls=True, or a list of hosts, is set; "
+            "or download the file first"
         )
     port = url.port or (443 if url.scheme == "https" else 80)
     try:

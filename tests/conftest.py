@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+from drawing import draw_picture
 from models.visualized_bge.golden import write_folder
-from PIL import Image
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 
 GOLDEN = Path(__file__).parent / "golden"
-
-
-def draw_picture(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
-    """A picture of smooth coloured blobs, different for every seed."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture

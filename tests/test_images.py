@@ -5,16 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_picture
+from drawing import bomb, draw_picture, encoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -31,12 +29,6 @@ from llama_index_multimodal_rerank.images import (
 )
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-
-
-def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, format=image_format, **options)
-    return buffer.getvalue()
 
 
 def two_pixels() -> Image.Image:
@@ -157,21 +149,6 @@ def test_postscript_is_not_opened() -> None:
     # Pillow would hand it to Ghostscript.
     with pytest.raises(ImageLoadError, match="not a picture in a known format"):
         load_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n%%EOF\n")
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims, and would inflate to, width x height pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize("size", [(20_000, 5_000), (60_000, 60_000)])

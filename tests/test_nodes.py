@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import draw_picture
+from drawing import bomb, draw_picture
 from llama_index.core.schema import (
     Document,
     ImageDocument,
@@ -24,7 +24,6 @@ from llama_index.core.schema import (
 )
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
-from test_images import bomb
 
 from llama_index_multimodal_rerank.image_text import ImageText
 from llama_index_multimodal_rerank.images import ImageLoadError, ImageNotFoundError

@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from conftest import draw_picture
+from drawing import draw_picture
 from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.indices.query.query_transform import HyDEQueryTransform
