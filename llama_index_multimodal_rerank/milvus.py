@@ -69,7 +69,8 @@ def milvus_store(
         A ``MilvusVectorStore``, loaded and ready, that replaces rows added again under the same id
         and whose asynchronous methods work in any event loop. Its methods raise
         ``MilvusUnavailableError`` (a ``ConnectionError``, a ``MilvusException``) when a server
-        went away and did not come back within about half a minute.
+        went away and did not come back within half a minute, and ``MilvusDiskError`` (an
+        ``OSError``, a ``MilvusException``) when Milvus Lite cannot write its file.
 
     Raises:
         EmbeddingMismatchError: the collection belongs to another embedding; says which.

@@ -32,6 +32,10 @@ class MilvusUnavailableError(MilvusException, ConnectionError):
     """A Milvus server that went away and did not come back in time."""
 
 
+class MilvusDiskError(MilvusException, OSError):
+    """Milvus Lite could not write its file, for example because the disk is full."""
+
+
 def _is_gone(error: MilvusException) -> bool:
     return error.code == Status.CONNECT_FAILED or getattr(error.code, "name", None) == "UNAVAILABLE"  # gRPC's
 
@@ -95,16 +99,34 @@ class LiteMilvusClient(MilvusClient):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unflushed: set[str] = set()
+        self._torn: set[str] = set()
 
     def insert(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.insert``."""
-        self._unflushed.add(collection_name)
-        return super().insert(collection_name, *args, **kwargs)
+        return self._write(super().insert, collection_name, *args, **kwargs)
 
     def upsert(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.upsert``."""
+        return self._write(super().upsert, collection_name, *args, **kwargs)
+
+    def _write(self, write: Callable[..., Any], collection_name: str, *args: Any, **kwargs: Any) -> Any:
         self._unflushed.add(collection_name)
-        return super().upsert(collection_name, *args, **kwargs)
+        try:
+            if collection_name in self._torn:
+                self.flush(collection_name)  # begins a new log
+                self._torn.discard(collection_name)
+            return write(collection_name, *args, **kwargs)
+        except MilvusException as error:
+            if "[Errno " not in error.message:
+                raise
+            # The log may end in half a row now. Lite would go on behind it, and not read that after a crash.
+            self._torn.add(collection_name)
+            raise MilvusDiskError(
+                error.code,
+                f"Milvus Lite could not write to {self._config.uri!r}: {error.message}. Rows of earlier "
+                "requests are kept. Make room and add the same nodes again: rows added again under their ids "
+                "replace the old ones.",
+            ) from error
 
     def search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.search``."""

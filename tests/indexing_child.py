@@ -6,6 +6,7 @@ Imports no torch: a picture's vector is drawn from the digest of its bytes.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -95,6 +96,24 @@ def rows_of_words(uri: str, folder: Path, answer: Connection, words: Any = None)
 
 def rows_of_bm25(uri: str, folder: Path, answer: Connection) -> None:
     rows_of_words(uri, folder, answer, BM25BuiltInFunction())
+
+
+def index_on_a_full_disk(uri: str, folder: Path, acknowledged: Connection) -> None:
+    """Add until the disk is full, send the error; make room, add the rest, and be killed."""
+    store = open_store(uri)
+    nodes = embedded(folder)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+    done = 0
+    try:
+        while True:
+            acknowledged.send(store.add(nodes[done : done + BATCH]))
+            done += BATCH
+    except Exception as error:
+        acknowledged.send([type(error).__name__, isinstance(error, OSError), str(error)])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    for start in range(done, len(nodes), BATCH):
+        acknowledged.send(store.add(nodes[start : start + BATCH]))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def look_and_finish(uri: str, folder: Path, answer: Connection) -> None:

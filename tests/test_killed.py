@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -134,6 +135,18 @@ def test_killed_between_the_last_two_steps_of_a_flush(
         ((by_words, rows),) = Child(processes, look, tmp_path / "m.db", folder).messages()
         assert len(rows) == len(set(rows)) == PICTURES
         assert len(by_words) == PICTURES
+
+
+def test_disk_full(processes: Any, folder: Path, tmp_path: Path) -> None:
+    messages = Child(processes, indexing_child.index_on_a_full_disk, tmp_path / "m.db", folder).messages()
+    (error,) = (message for message in messages if len(message) == 3)
+    assert error[:2] == ["MilvusDiskError", True]
+    assert re.search(r"could not write to .*m\.db.*File too large.*add the same nodes again", error[2])
+    kept = [message for message in messages if message is not error]
+    assert 0 < messages.index(error) < len(kept)
+    # All of them, also those added after the disk had been full, and with no clean end.
+    assert len(acknowledged(kept)) == PICTURES
+    check(processes, tmp_path / "m.db", folder, acknowledged(kept))
 
 
 def test_control_c_leaves_a_usable_store(processes: Any, folder: Path, tmp_path: Path) -> None:

@@ -4,16 +4,22 @@ import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
-from drawing import draw_picture
 from llama_index.core.schema import NodeWithScore, TextNode
+from PIL import Image
 from tiny_phi3_vision import write_folder
 
 from llama_index_multimodal_rerank import ImageTextQuery, LocalPhi3Vision, Phi3VisionRerank, image_node
 from llama_index_multimodal_rerank.vlm.interface import RankRequest
 
 ASSISTANT = "<|assistant|>\n"
+
+
+def draw_picture(seed, size=(64, 48)):
+    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,19 +56,27 @@ def reference_logits(vlm, request, answer):
 
 
 def reference_probabilities(vlm, request):
-    """Probabilities of labels 1..12 under the constraint, each token by its own forward pass."""
+    """Probabilities of the labels under the constraint, each token by a forward pass of its own."""
     tokenizer = vlm.load().processor.tokenizer
-    digit = {d: tokenizer.convert_tokens_to_ids(d) for d in "0123456789"}
-    bracket = tokenizer.convert_tokens_to_ids("<0x5D>")
-    first = torch.softmax(reference_logits(vlm, request, "[")[[digit[d] for d in "123456789"]], 0).tolist()
-    second = torch.softmax(
-        reference_logits(vlm, request, "[1")[[bracket, digit["0"], digit["1"], digit["2"]]], 0
-    ).tolist()
-    return [first[0] * second[0], *first[1:], *(first[0] * share for share in second[1:])]
+    ids = {piece: tokenizer.convert_tokens_to_ids(piece) for piece in "0123456789"}
+    ids["]"] = tokenizer.convert_tokens_to_ids("<0x5D>")
+    labels = [str(label) for label in range(1, request.num_labels + 1)]
+
+    def shares(answer, pieces):
+        logits = reference_logits(vlm, request, answer)[[ids[piece] for piece in pieces]]
+        return dict(zip(pieces, torch.softmax(logits, 0).tolist(), strict=True))
+
+    first = shares("[", sorted({label[0] for label in labels}))
+    second = {}
+    for digit in first:
+        ends = ["]", *(label[1] for label in labels if len(label) == 2 and label[0] == digit)]
+        second[digit] = shares(f"[{digit}", ends) if len(ends) > 1 else {"]": 1.0}
+    return [first[label[0]] * second[label[0]][label[1:] or "]"] for label in labels]
 
 
-def test_label_logits_are_the_models(vlm):
-    one, other = request(1, 12), request(2, 12, "Which of these pictures is the best one, and why?")
+@pytest.mark.parametrize("n", [1, 9, 12, 25])
+def test_label_logits_are_the_models(vlm, n):
+    one, other = request(1, n), request(2, n, "Which of these pictures is the best one, and why?")
 
     logits = vlm.label_logits([one, other])
 

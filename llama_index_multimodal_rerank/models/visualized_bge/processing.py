@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from .errors import ModelFilesError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -114,12 +116,23 @@ class TextTokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path, config: VisualizedBGEConfig) -> TextTokenizer:
-        """Load the tokenizer of a folder with ``tokenizer.json``."""
-        from transformers import AutoTokenizer
+        """Load the tokenizer of a folder with ``tokenizer.json``.
 
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, config=config.text.to_transformers(), local_files_only=True
-        )
+        Raises:
+            ModelFilesError: the file cannot be read.
+            ValueError: the tokenizer does not belong to the model.
+        """
+        from transformers import PreTrainedTokenizerFast
+
+        # Not AutoTokenizer: the class it picks builds its own normaliser in some releases of transformers
+        # (5.0 for XLM-RoBERTa), and then Chinese texts get other ids than tokenizer.json gives them.
+        try:
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # the tokenizers library raises no narrower type
+            raise ModelFilesError(
+                f"The tokenizer in {folder} cannot be read, perhaps a broken download: {error}. Delete "
+                f"tokenizer.json and tokenizer_config.json there and download them again."
+            ) from error
         return cls(tokenizer, config)
 
     def __call__(self, texts: Sequence[str]) -> list[Int64Array]:

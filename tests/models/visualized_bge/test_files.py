@@ -181,6 +181,14 @@ def test_unknown_weights_need_a_tokenizer(tmp_path: Path) -> None:
         VisualizedBGE.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("content", ["", "{", '{"version": "1.0"}'])
+def test_broken_tokenizer(tmp_path: Path, content: str) -> None:
+    folder = write_folder(tmp_path, "tiny_bert")
+    (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelFilesError, match=r"tokenizer in .* cannot be read.*download them again"):
+        VisualizedBGE.from_pretrained(folder)
+
+
 def test_folder_without_weights(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").touch()
     with pytest.raises(ModelFilesError, match=r"0 weights files.*Found: readme\.txt"):
