@@ -96,8 +96,9 @@ class LiteMilvusClient(MilvusClient):
     MilvusVectorStore sends with every sparse search. So it is left out.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, uri: str, **kwargs: Any) -> None:
+        super().__init__(uri, **kwargs)
+        self._path = uri
         self._unflushed: set[str] = set()
         self._torn: set[str] = set()
 
@@ -123,7 +124,7 @@ class LiteMilvusClient(MilvusClient):
             self._torn.add(collection_name)
             raise MilvusDiskError(
                 error.code,
-                f"Milvus Lite could not write to {self._config.uri!r}: {error.message}. Rows of earlier "
+                f"Milvus Lite could not write to {self._path!r}: {error.message}. Rows of earlier "
                 "requests are kept. Make room and add the same nodes again: rows added again under their ids "
                 "replace the old ones.",
             ) from error

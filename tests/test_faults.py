@@ -67,7 +67,9 @@ def test_milvus_gone_in_the_middle_of_an_insert(
     store = connect(proxy.uri)
     nodes = embedded(folder)
     proxy.go_away_after(25_000)
-    with pytest.raises(MilvusUnavailableError, match=r"stopped answering in upsert.*do the same again") as raised:
+    with pytest.raises(
+        MilvusUnavailableError, match=r"stopped answering in upsert.*do the same again"
+    ) as raised:
         if kind == "sync":
             store.add(nodes)
         else:
