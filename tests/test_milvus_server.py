@@ -1,6 +1,6 @@
 """milvus_store on a real Milvus server, in collections of its own that are dropped afterwards.
 
-Runs where ``MILVUS_TEST_URI`` names one, such as ``http://127.0.0.1:19530``. ``.ci/with-milvus-server`` starts
+Runs where ``MILVUS_TEST_URI`` names one (``http://127.0.0.1:19530``). ``.ci/with-milvus-server`` starts
 one, out of reach of the network.
 """
 
