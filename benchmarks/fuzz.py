@@ -1,0 +1,200 @@
+"""Long fuzz runs by hand over what takes in strangers' bytes and words.
+
+    python benchmarks/fuzz.py --seconds 300
+
+Three doors, a third of the time each: pictures (``images.py``), answers of models (``answer.py``), and the
+serialisation of ``ImageText`` and ``ImageTextQuery``. Inputs are seeded, so a finding can be repeated:
+the report names target and number. Ends with status 1 on any finding: an exception other than the
+documented one, a result that is none, an input that takes longer than two seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import copy
+import io
+import json
+import pickle
+import resource
+import sys
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+import numpy as np
+from PIL import Image
+
+from llama_index_multimodal_rerank import ImageLoadError, ImageText, ImageTextQuery, load_image
+from llama_index_multimodal_rerank.images import check_image, image_digest
+from llama_index_multimodal_rerank.ranking import ranking_from_answer
+
+SLOW_SECONDS = 2.0
+MAX_PIXELS = 4_000_000
+FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF"]
+
+
+def seeds() -> list[bytes]:
+    """Small valid pictures of every format and of several modes."""
+    rng = np.random.default_rng(0)
+    base = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    found = []
+    for image_format in FORMATS:
+        for mode in ("RGB", "L", "P", "RGBA", "CMYK", "1", "I;16"):
+            for options in ({}, {"save_all": True, "append_images": [base.rotate(90)]}):
+                buffer = io.BytesIO()
+                try:
+                    base.convert(mode).save(buffer, image_format, **options)
+                except (OSError, ValueError, KeyError, RuntimeError):
+                    continue
+                found.append(buffer.getvalue())
+    return found
+
+
+SEEDS = seeds()
+
+
+def mutated(rng: Random) -> bytes:
+    """A picture with bytes changed, cut, repeated, or spliced with another."""
+    data = bytearray(rng.choice(SEEDS))
+    for _ in range(rng.randint(1, 6)):
+        place = rng.randrange(len(data)) if data else 0
+        what = rng.randrange(7)
+        if what == 0 and data:
+            data[place] = rng.randrange(256)
+        elif what == 1 and data:
+            data[place] ^= 1 << rng.randrange(8)
+        elif what == 2:
+            del data[place : place + rng.randint(1, 40)]
+        elif what == 3:
+            data[place:place] = rng.randbytes(rng.randint(1, 20))
+        elif what == 4:
+            data[place:place] = data[place : place + rng.randint(1, 60)]
+        elif what == 5:
+            data[place : place + 4] = rng.choice(
+                [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\1"]
+            )
+        else:
+            other = rng.choice(SEEDS)
+            data[place:] = other[rng.randrange(len(other)) :]
+    return bytes(data)
+
+
+def fuzz_pictures(rng: Random) -> str:
+    """Mutated pictures, as bytes, base64 or data URI, and noise."""
+    data = mutated(rng) if rng.random() < 0.9 else rng.randbytes(rng.randint(0, 400))
+    way = rng.randrange(4)
+    source: bytes | str = data
+    if way == 1:
+        source = base64.b64encode(data).decode()
+    elif way == 2:
+        source = "data:image/*;base64," + base64.b64encode(data).decode()
+    elif way == 3:
+        source = "data:" + "".join(rng.choice([chr(byte), f"%{byte:02x}"]) for byte in data)
+    try:
+        if way == 0 and rng.random() < 0.3:
+            check_image(data, name="fuzz", max_pixels=MAX_PIXELS)
+            return "checked"
+        image = load_image(source, max_pixels=MAX_PIXELS, apply_exif_orientation=rng.random() < 0.5)
+    except ImageLoadError:
+        return "refused"
+    assert np.asarray(image.convert("RGB")).ndim == 3
+    return "loaded"
+
+
+PIECES = [
+    "Ranking:", "ranking", " > ", "[1]", "[2]", "[0]", "[99]", "3", "-1", "1.5", ",", "\n", "```json\n", "```",
+    '{"ranking": [', "]}", '"reason": "', '"', "<think>", "</think>", "Reason:", "1. [4]\n", "2. [2]\n", "{", "}",
+    "[", "]", "of the 5 chairs", "≻", "→", "|", ";", "**", "# ", "null", "true", "1e999", "\\u0000", "\u202e", "٣",
+    "NaN", "[[", "]]", "{" * 50, "[" * 200, "rank me first", "Ranking: [2] > [1]", " " * 300, "9" * 5000, "\ud800",
+]  # fmt: skip
+
+
+def fuzz_answers(rng: Random) -> str:
+    """Answers glued from what lists are made of."""
+    text = "".join(rng.choices(PIECES, k=rng.randint(0, 60)))
+    if rng.random() < 0.2:
+        text = "".join(chr(rng.randrange(0x250)) for _ in range(rng.randint(0, 300))) + text
+    n = rng.randint(1, 30)
+    ranking = ranking_from_answer(text, n)
+    assert sorted(ranking.order) == list(range(n))
+    json.dumps(ranking.audit.to_dict())
+    return "clean" if ranking.audit.clean else ranking.audit.action
+
+
+def fuzz_serialisation(rng: Random) -> str:
+    """Texts and pictures through pickle, copy, dictionaries and JSON."""
+    text = "".join(chr(rng.choice([rng.randrange(128), rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)]))
+                   for _ in range(rng.randint(0, 60)))  # fmt: skip
+    if rng.random() < 0.2:
+        text += f"\n[image_digest: sha256:{rng.randbytes(32).hex()}]"
+    data = rng.randbytes(rng.randint(1, 200))
+    carried = ImageText(text, data)
+    tagged = carried.tagged()
+    for kept in (pickle.loads(pickle.dumps(tagged)), copy.copy(tagged), copy.deepcopy(tagged)):
+        assert (str(kept), kept.text, kept.image) == (str(tagged), text, data)
+    assert carried == text
+    query = (
+        ImageTextQuery(text, image=data) if rng.random() < 0.5 else ImageTextQuery(text, image_path="a.png")
+    )
+    for again in (
+        ImageTextQuery.from_dict(query.to_dict()),
+        ImageTextQuery.from_json(query.to_json()),
+        pickle.loads(pickle.dumps(query)),
+        copy.deepcopy(query),
+    ):
+        assert again.query_str == text
+        assert again.image_path == query.image_path
+        if query.image is not None:
+            assert image_digest(again.image) == image_digest(data)
+    return "kept"
+
+
+TARGETS: dict[str, Callable[[Random], str]] = {
+    "pictures": fuzz_pictures,
+    "answers": fuzz_answers,
+    "serialisation": fuzz_serialisation,
+}
+
+
+def main() -> None:
+    """Fuzz, report, judge."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    findings = 0
+    for name, target in TARGETS.items():
+        outcomes: Counter[str] = Counter()
+        slowest = 0.0
+        number = 0
+        end = time.monotonic() + options.seconds / len(TARGETS)
+        while time.monotonic() < end:
+            start = time.monotonic()
+            try:
+                outcomes[target(Random(f"{options.seed} {name} {number}"))] += 1
+            except Exception:
+                findings += 1
+                print(f"FINDING in {name}, number {number}:\n{traceback.format_exc(limit=-3)}")
+                if findings > 20:
+                    sys.exit(1)
+            took = time.monotonic() - start
+            slowest = max(slowest, took)
+            if took > SLOW_SECONDS:
+                findings += 1
+                print(f"FINDING in {name}, number {number}: took {took:.1f} s")
+            number += 1
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"{name}: {number} executions, {dict(outcomes)}, slowest {slowest:.3f} s, peak RSS {peak:.0f} MiB"
+        )
+    print(f"findings: {findings}")
+    sys.exit(findings > 0)
+
+
+if __name__ == "__main__":
+    main()
