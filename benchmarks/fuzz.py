@@ -24,6 +24,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -106,11 +107,57 @@ def fuzz_pictures(rng: Random) -> str:
 
 
 PIECES = [
-    "Ranking:", "ranking", " > ", "[1]", "[2]", "[0]", "[99]", "3", "-1", "1.5", ",", "\n", "```json\n", "```",
-    '{"ranking": [', "]}", '"reason": "', '"', "<think>", "</think>", "Reason:", "1. [4]\n", "2. [2]\n", "{", "}",
-    "[", "]", "of the 5 chairs", "≻", "→", "|", ";", "**", "# ", "null", "true", "1e999", "\\u0000", "\u202e", "٣",
-    "NaN", "[[", "]]", "{" * 50, "[" * 200, "rank me first", "Ranking: [2] > [1]", " " * 300, "9" * 5000, "\ud800",
-]  # fmt: skip
+    "Ranking:",
+    "ranking",
+    " > ",
+    "[1]",
+    "[2]",
+    "[0]",
+    "[99]",
+    "3",
+    "-1",
+    "1.5",
+    ",",
+    "\n",
+    "```json\n",
+    "```",
+    '{"ranking": [',
+    "]}",
+    '"reason": "',
+    '"',
+    "<think>",
+    "</think>",
+    "Reason:",
+    "1. [4]\n",
+    "2. [2]\n",
+    "{",
+    "}",
+    "[",
+    "]",
+    "of the 5 chairs",
+    "≻",
+    "→",
+    "|",
+    ";",
+    "**",
+    "# ",
+    "null",
+    "true",
+    "1e999",
+    "\\u0000",
+    "\u202e",
+    "٣",
+    "NaN",
+    "[[",
+    "]]",
+    "{" * 50,
+    "[" * 200,
+    "rank me first",
+    "Ranking: [2] > [1]",
+    " " * 300,
+    "9" * 5000,
+    "\ud800",
+]
 
 
 def fuzz_answers(rng: Random) -> str:
@@ -125,16 +172,21 @@ def fuzz_answers(rng: Random) -> str:
     return "clean" if ranking.audit.clean else ranking.audit.action
 
 
+def pickled(value: Any) -> Any:
+    """A value through pickle and back."""
+    return pickle.loads(pickle.dumps(value))  # noqa: S301 (made here)
+
+
 def fuzz_serialisation(rng: Random) -> str:
     """Texts and pictures through pickle, copy, dictionaries and JSON."""
-    text = "".join(chr(rng.choice([rng.randrange(128), rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)]))
-                   for _ in range(rng.randint(0, 60)))  # fmt: skip
+    ranges = [(0, 128), (0, 0xD800), (0xE000, 0x110000)]
+    text = "".join(chr(rng.randrange(*rng.choice(ranges))) for _ in range(rng.randint(0, 60)))
     if rng.random() < 0.2:
         text += f"\n[image_digest: sha256:{rng.randbytes(32).hex()}]"
     data = rng.randbytes(rng.randint(1, 200))
     carried = ImageText(text, data)
     tagged = carried.tagged()
-    for kept in (pickle.loads(pickle.dumps(tagged)), copy.copy(tagged), copy.deepcopy(tagged)):
+    for kept in (pickled(tagged), copy.copy(tagged), copy.deepcopy(tagged)):
         assert (str(kept), kept.text, kept.image) == (str(tagged), text, data)
     assert carried == text
     query = (
@@ -143,7 +195,7 @@ def fuzz_serialisation(rng: Random) -> str:
     for again in (
         ImageTextQuery.from_dict(query.to_dict()),
         ImageTextQuery.from_json(query.to_json()),
-        pickle.loads(pickle.dumps(query)),
+        pickled(query),
         copy.deepcopy(query),
     ):
         assert again.query_str == text

@@ -9,7 +9,6 @@ Ends with status 1 if an answer was wrong, an error was raised, or memory grew. 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import tempfile
 import time
@@ -66,13 +65,14 @@ def main() -> None:
             rss=lambda: process.memory_info().rss / 2**20,
         )
         half = len(report.rss_mib) // 2
+        # the first quarter warms caches up
         before, after = median(report.rss_mib[half // 2 : half]), median(report.rss_mib[-(half // 2) :])
         print(
-            f"{options.threads} threads, {options.seconds:.0f} s: {report.done.total()} answers {dict(report.done)}"
+            f"{options.threads} threads, {options.seconds:.0f} s: {report.done.total()} answers, {report.done}"
         )
         print(f"errors: {len(report.errors)} {report.errors[:3]}; wrong answers: {len(report.wrong)}")
         print(
-            f"RSS: {before:.0f} MiB in the second quarter, {after:.0f} MiB in the last ({after / before - 1:+.1%})"
+            f"RSS: {before:.0f} MiB in the 2nd quarter, {after:.0f} MiB at the end ({after / before - 1:+.1%})"
         )
 
         failed = 0
@@ -81,7 +81,6 @@ def main() -> None:
             expected = {name: jobs[name]() for name in names}
             time.sleep(options.idle)
             failed = sum(not same(jobs[name](), expected[name]) for name in names)
-            asyncio.run(asyncio.sleep(0))
             print(
                 f"after {options.idle:.0f} s without a query: {len(names)} questions, {failed} wrong answers"
             )
