@@ -63,7 +63,9 @@ def query_image(query: QueryBundle) -> ImageSource | None:
     return next((image for image in images if image is not None), None)
 
 
-def read_query(query: QueryBundle, *, allow_urls: AllowUrls = False) -> QueryContent:
+def read_query(
+    query: QueryBundle, *, allow_urls: AllowUrls = False, data_root: str | None = None
+) -> QueryContent:
     """Read a query.
 
     Raises:
@@ -74,27 +76,33 @@ def read_query(query: QueryBundle, *, allow_urls: AllowUrls = False) -> QueryCon
     text = str(getattr(query.query_str, "text", query.query_str)).strip()
     if source is None and not text:
         raise ValueError("the query has neither text nor picture to rank by")
-    picture = None if source is None else _load(source, 2 * LARGEST_PICTURE, allow_urls)
+    picture = None if source is None else _load(source, 2 * LARGEST_PICTURE, allow_urls, data_root)
     return QueryContent(text, picture)
 
 
-def read_candidates(nodes: Sequence[NodeWithScore], *, allow_urls: AllowUrls = False) -> list[Candidate]:
+def read_candidates(
+    nodes: Sequence[NodeWithScore], *, allow_urls: AllowUrls = False, data_root: str | None = None
+) -> list[Candidate]:
     """Read nodes in their order; one that occurs again is left out.
 
     Pictures that cannot be read are reported in :attr:`Candidate.problem` and logged.
     """
     unique = {node.node.node_id: node for node in reversed(nodes)}
-    return [_read(unique.pop(node.node.node_id), allow_urls) for node in nodes if node.node.node_id in unique]
+    return [
+        _read(unique.pop(node.node.node_id), allow_urls, data_root)
+        for node in nodes
+        if node.node.node_id in unique
+    ]
 
 
-def _read(node: NodeWithScore, allow_urls: AllowUrls) -> Candidate:
+def _read(node: NodeWithScore, allow_urls: AllowUrls, data_root: str | None) -> Candidate:
     text = _text(node.node)
     problem = None
     picture = None
     try:
         source = node_image(node.node)
         if source is not None:
-            picture = _load(source, LARGEST_PICTURE, allow_urls)
+            picture = _load(source, LARGEST_PICTURE, allow_urls, data_root)
         elif not text:
             problem = "the node has neither picture nor text"
     except (ValueError, TypeError) as error:  # ImageLoadError, or base64 that is none
@@ -109,7 +117,7 @@ def _text(node: BaseNode) -> str:
     return str(getattr(text, "text", text)).strip()
 
 
-def _load(source: ImageSource, side: int, allow_urls: AllowUrls) -> Image:
+def _load(source: ImageSource, side: int, allow_urls: AllowUrls, data_root: str | None) -> Image:
     # The model looks at pictures as people do, so turned photographs are turned back.
-    image = load_image(source, apply_exif_orientation=True, allow_urls=allow_urls)
+    image = load_image(source, apply_exif_orientation=True, allow_urls=allow_urls, data_root=data_root)
     return fit(image, min(side, max(image.size)))

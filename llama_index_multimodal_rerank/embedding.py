@@ -16,6 +16,7 @@ from llama_index.core.schema import BaseNode
 from .image_text import ImageText, lost_picture
 from .images import (
     ImageLoadError,
+    confine,
     decode_image,
     describe_source,
     image_digest,
@@ -25,7 +26,7 @@ from .images import (
     read_image_bytes,
 )
 from .lazy import Lazy
-from .nodes import embedding_content, faithful_node
+from .nodes import embedding_content, faithful_node, node_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +85,11 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         default=False,
         description="Fetch pictures given as http(s) URLs, in documents as in queries: true for public "
         "addresses, or a list of the hosts to fetch from, which may be private.",
+    )
+    data_root: str | None = Field(
+        default=None,
+        description="The only folder that picture files are read from, '..' and symbolic links resolved. Set "
+        "it where paths come from others. Default: any file that the process may read.",
     )
     show_progress_bar: bool = Field(
         default=False, description="Show a bar where LlamaIndex forwards no show_progress: in pipelines."
@@ -179,10 +185,16 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         if is_pil_image(source):
             return load_image(source, apply_exif_orientation=turn)
         name = describe_source(source)
-        data = read_image_bytes(source, allow_urls=self.allow_urls)
+        data = read_image_bytes(source, allow_urls=self.allow_urls, data_root=self.data_root)
         if digest is not None and not is_url(source) and image_digest(data) != digest:
             raise ImageLoadError(name, "the file changed since its node was made; make the node again")
         return decode_image(data, name=name, apply_exif_orientation=turn)
+
+    def _tagged(self, text: str) -> str:
+        if not _has_picture(text):
+            return text
+        confine(text.image, self.data_root)  # type: ignore[arg-type]  # before its bytes are read for the tag
+        return text.tagged()
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._get_text_embeddings([text])[0]
@@ -221,19 +233,19 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
 
     def get_query_embedding(self, query: str) -> Embedding:
         """Embed a query: a text, or an :class:`ImageText`. Returns ``dim`` floats."""
-        return super().get_query_embedding(_tagged(query))
+        return super().get_query_embedding(self._tagged(query))
 
     async def aget_query_embedding(self, query: str) -> Embedding:
         """Embed a query, asynchronously; see :meth:`get_query_embedding`."""
-        return await super().aget_query_embedding(_tagged(query))
+        return await super().aget_query_embedding(self._tagged(query))
 
     def get_text_embedding(self, text: str) -> Embedding:
         """Embed a text, or an :class:`ImageText`. Returns ``dim`` floats."""
-        return super().get_text_embedding(_tagged(text))
+        return super().get_text_embedding(self._tagged(text))
 
     async def aget_text_embedding(self, text: str) -> Embedding:
         """Embed a text, asynchronously; see :meth:`get_text_embedding`."""
-        return await super().aget_text_embedding(_tagged(text))
+        return await super().aget_text_embedding(self._tagged(text))
 
     def get_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
@@ -242,7 +254,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
 
         The pictures of the next batches are read and decoded while the model is busy with one.
         """
-        texts = [_tagged(text) for text in texts]
+        texts = [self._tagged(text) for text in texts]
         pictures = [text for text in texts if _has_picture(text)]
         if not pictures or len(texts) <= self.embed_batch_size or self.embeddings_cache is not None:
             return super().get_text_embedding_batch(texts, show_progress=show_progress, **kwargs)
@@ -265,7 +277,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
     ) -> list[Embedding]:
         """Embed a batch, asynchronously; see :meth:`get_text_embedding_batch`."""
         return await super().aget_text_embedding_batch(
-            [_tagged(text) for text in texts], show_progress=show_progress, **kwargs
+            [self._tagged(text) for text in texts], show_progress=show_progress, **kwargs
         )
 
     # Pictures go the way of texts, so that their events carry strings and the cache serves them.
@@ -317,18 +329,25 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
             ValueError: a node has nothing to embed, or is audio or video.
             ImageLoadError: a picture cannot be read.
         """
-        stored = [faithful_node(node) for node in nodes]
+        stored = self._faithful_nodes(nodes)
         kwargs.setdefault("show_progress", self.show_progress_bar)
         vectors = self.get_text_embedding_batch([embedding_content(node) for node in stored], **kwargs)
         return _set_embeddings(nodes, stored, vectors)
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Set the embedding of every node, asynchronously; see :meth:`__call__`."""
-        stored = await asyncio.to_thread(lambda: [faithful_node(node) for node in nodes])
+        stored = await asyncio.to_thread(self._faithful_nodes, nodes)
         contents = await asyncio.to_thread(lambda: [embedding_content(node) for node in stored])
         kwargs.setdefault("show_progress", self.show_progress_bar)
         vectors = await self.aget_text_embedding_batch(contents, **kwargs)
         return _set_embeddings(nodes, stored, vectors)
+
+    def _faithful_nodes(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        if self.data_root is not None:
+            for node in nodes:
+                if (source := node_image(node)) is not None:
+                    confine(source, self.data_root)
+        return [faithful_node(node) for node in nodes]
 
 
 class _DecodedAhead(ImageText):
@@ -345,10 +364,6 @@ class _DecodedAhead(ImageText):
 
 def _has_picture(text: str) -> TypeGuard[ImageText]:
     return isinstance(text, ImageText) and text.image is not None
-
-
-def _tagged(text: str) -> str:
-    return text.tagged() if isinstance(text, ImageText) else text
 
 
 def _set_embeddings(

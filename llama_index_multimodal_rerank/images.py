@@ -116,8 +116,41 @@ def _exists(name: str) -> bool:
         return False
 
 
+def confine(source: ImageSource, data_root: str | os.PathLike[str] | None) -> ImageSource:
+    """Make sure that a picture which is a file lies in a folder.
+
+    Args:
+        source: any picture; all but files pass.
+        data_root: the folder, or None for no limit.
+
+    Returns:
+        The source; a file as its real path, with every ``..`` and symbolic link resolved, so that what is
+        opened is what was checked.
+
+    Raises:
+        ImageLoadError: the file lies elsewhere. It is not looked at, so this does not tell whether it exists.
+    """
+    path = None if data_root is None or is_pil_image(source) else as_path(source)
+    if data_root is None or path is None:
+        return source
+    try:
+        real, root = path.resolve(), Path(data_root).expanduser().resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, or an embedded NUL
+        raise ImageLoadError(describe_source(source), str(error)) from error
+    if not real.is_relative_to(root):
+        raise ImageLoadError(
+            describe_source(source),
+            f"it is outside of data_root={str(data_root)!r}, the only folder that pictures are read from",
+        )
+    return real
+
+
 def read_image_bytes(
-    source: ImageSource, *, allow_urls: AllowUrls = False, max_bytes: int = MAX_IMAGE_BYTES
+    source: ImageSource,
+    *,
+    allow_urls: AllowUrls = False,
+    data_root: str | os.PathLike[str] | None = None,
+    max_bytes: int = MAX_IMAGE_BYTES,
 ) -> bytes:
     """Return the encoded bytes of a picture that is not a Pillow image.
 
@@ -127,6 +160,8 @@ def read_image_bytes(
         allow_urls: fetch http(s) URLs: True for public addresses, or a list of the hosts to fetch
             from, which may be private. Off by default: a URL in a document must not make your
             machine call other machines.
+        data_root: the only folder that files are read from, ``..`` and symbolic links resolved.
+            Default: any file that the process may read.
         max_bytes: largest encoded size accepted.
 
     Raises:
@@ -134,6 +169,7 @@ def read_image_bytes(
         ImageLoadError: anything else that keeps the bytes from being read; says what to do.
     """
     name = describe_source(source)
+    source = confine(source, data_root)
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
     elif isinstance(source, BytesIO):
@@ -221,6 +257,7 @@ def load_image(
     *,
     apply_exif_orientation: bool = False,
     allow_urls: AllowUrls = False,
+    data_root: str | os.PathLike[str] | None = None,
     max_bytes: int = MAX_IMAGE_BYTES,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Image:
@@ -231,6 +268,7 @@ def load_image(
         apply_exif_orientation: turn the picture as its EXIF tag says. Off by default, as in
             the reference implementation, so that vectors match it.
         allow_urls: fetch http(s) URLs; see :func:`read_image_bytes`.
+        data_root: the only folder that files are read from; see :func:`read_image_bytes`.
         max_bytes: largest encoded size accepted.
         max_pixels: largest width x height accepted, checked before decoding.
 
@@ -249,7 +287,7 @@ def load_image(
             image.load()
         return _turn(image) if apply_exif_orientation else image
     return decode_image(
-        read_image_bytes(source, allow_urls=allow_urls, max_bytes=max_bytes),
+        read_image_bytes(source, allow_urls=allow_urls, data_root=data_root, max_bytes=max_bytes),
         name=describe_source(source),
         apply_exif_orientation=apply_exif_orientation,
         max_pixels=max_pixels,

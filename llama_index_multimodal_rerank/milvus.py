@@ -61,12 +61,16 @@ def milvus_store(
             Search it with ``vector_store_query_mode="hybrid"``. To open a hybrid collection again,
             pass it again.
         **kwargs: any other argument of ``MilvusVectorStore`` (``scalar_field_names``,
-            ``hybrid_ranker``, ``batch_size`` …) or of ``pymilvus.MilvusClient`` (``db_name``,
+            ``hybrid_ranker``, ``batch_size``; ``consistency_level="Strong"`` to see at once what
+            other clients of a server wrote, too …) or of ``pymilvus.MilvusClient`` (``db_name``,
             ``timeout``, ``secure`` …).
 
     Returns:
         A ``MilvusVectorStore``, loaded and ready, that replaces rows added again under the same id
-        and whose asynchronous methods work in any event loop.
+        and whose asynchronous methods work in any event loop. Its methods raise
+        ``MilvusUnavailableError`` (a ``ConnectionError``, a ``MilvusException``) when a server
+        went away and did not come back within half a minute, and ``MilvusDiskError`` (an
+        ``OSError``, a ``MilvusException``) when Milvus Lite cannot write its file.
 
     Raises:
         EmbeddingMismatchError: the collection belongs to another embedding; says which.
@@ -86,6 +90,9 @@ def milvus_store(
     fingerprint = {**embed_model.fingerprint, "dim": str(embed_model.dim), "metric": metric}
     own = inspect.signature(MilvusVectorStore.__init__).parameters
     connection = {name: value for name, value in kwargs.items() if name not in own}
+    from .milvus_client import LiteMilvusClient, ThreadedMilvusClient, was_killed
+
+    killed = local and was_killed(uri)
     client = _connect(uri, token, local, connection)
 
     if overwrite and client.has_collection(collection_name):
@@ -110,7 +117,16 @@ def milvus_store(
         collection_name, {FINGERPRINT_PROPERTY: json.dumps(fingerprint, sort_keys=True)}
     )
     client.load_collection(collection_name)  # Lite opens collections unloaded
-    from .milvus_client import ThreadedMilvusClient
+    if (
+        killed
+        and isinstance(client, LiteMilvusClient)
+        and (doubled := client.remove_doubles(collection_name))
+    ):
+        logger.warning(
+            "The process that wrote %r last was killed; %d rows that were there twice were made one.",
+            uri,
+            doubled,
+        )
 
     store._milvusclient = client
     store._async_milvusclient = ThreadedMilvusClient(client)
@@ -135,13 +151,12 @@ def _resolve_uri(uri: str | Path) -> tuple[str, bool]:
 
 
 def _connect(uri: str, token: str, local: bool, connection: dict[str, Any]) -> MilvusClient:
-    from pymilvus import MilvusClient
     from pymilvus.exceptions import MilvusException
 
-    from .milvus_client import LiteMilvusClient
+    from .milvus_client import LiteMilvusClient, ServerMilvusClient
 
     try:
-        return (LiteMilvusClient if local else MilvusClient)(uri=uri, token=token, **connection)
+        return (LiteMilvusClient if local else ServerMilvusClient)(uri=uri, token=token, **connection)
     except MilvusException as error:
         hint = (
             "Milvus Lite files serve one process at a time: is another one using it? "

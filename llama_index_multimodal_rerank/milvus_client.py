@@ -1,12 +1,88 @@
-"""The two pymilvus clients that ``milvus_store`` puts into a standard MilvusVectorStore."""
+"""The pymilvus clients that ``milvus_store`` puts into a standard MilvusVectorStore."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from pymilvus import MilvusClient
+from pymilvus.client.types import Status
+from pymilvus.exceptions import MilvusException
+
+PATIENCE_SECONDS = 30.0
+"""How long a request is repeated while a server does not answer."""
+
+_ROWS_AT_ONCE = 100
+
+
+def was_killed(path: str) -> bool:
+    """Tell whether the last process that wrote to a Milvus Lite file did not close it.
+
+    True also while this process has it open. Asked before it is opened.
+    """
+    return any(Path(path).glob("collections/*/wal/*"))
+
+
+class MilvusUnavailableError(MilvusException, ConnectionError):
+    """A Milvus server that went away and did not come back in time."""
+
+
+class MilvusDiskError(MilvusException, OSError):
+    """Milvus Lite could not write its file, for example because the disk is full."""
+
+
+def _is_gone(error: MilvusException) -> bool:
+    return error.code == Status.CONNECT_FAILED or getattr(error.code, "name", None) == "UNAVAILABLE"  # gRPC's
+
+
+def _patient(name: str) -> Any:
+    """Make the method of a client that gives up on a server after a while, in words."""
+    original = getattr(MilvusClient, name)
+
+    @functools.wraps(original)
+    def method(self: MilvusClient, *args: Any, **kwargs: Any) -> Any:
+        kwargs.setdefault("retry_times", 1)  # of pymilvus itself
+        deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.1
+        while True:
+            try:
+                return original(self, *args, **kwargs)
+            except MilvusException as error:
+                if not _is_gone(error):
+                    raise
+                if time.monotonic() + pause > deadline:
+                    raise MilvusUnavailableError(
+                        error.code,
+                        f"Milvus at {self._config.uri!r} stopped answering in {name}, for "
+                        f"{PATIENCE_SECONDS:.0f} seconds. Rows of earlier requests are kept. When it is "
+                        "back, do the same again: rows added again under their ids replace the old ones. "
+                        f"({error.message})",
+                    ) from error
+            time.sleep(pause)
+            pause = min(2 * pause, 3.0)
+
+    return method
+
+
+class ServerMilvusClient(MilvusClient):
+    """A ``MilvusClient`` that sits out a short absence of its server, and says so when it is a long one.
+
+    pymilvus tries 75 times, which is close to four minutes of silence, or (since about 2.6.10)
+    gives up after one attempt to connect again, which a server that restarts does not survive.
+    """
+
+    insert = _patient("insert")
+    upsert = _patient("upsert")
+    delete = _patient("delete")
+    search = _patient("search")
+    hybrid_search = _patient("hybrid_search")
+    query = _patient("query")
+    get = _patient("get")
+    flush = _patient("flush")
 
 
 class LiteMilvusClient(MilvusClient):
@@ -20,19 +96,38 @@ class LiteMilvusClient(MilvusClient):
     MilvusVectorStore sends with every sparse search. So it is left out.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, uri: str, **kwargs: Any) -> None:
+        super().__init__(uri, **kwargs)
+        self._path = uri
         self._unflushed: set[str] = set()
+        self._torn: set[str] = set()
 
     def insert(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.insert``."""
-        self._unflushed.add(collection_name)
-        return super().insert(collection_name, *args, **kwargs)
+        return self._write(super().insert, collection_name, *args, **kwargs)
 
     def upsert(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.upsert``."""
+        return self._write(super().upsert, collection_name, *args, **kwargs)
+
+    def _write(self, write: Callable[..., Any], collection_name: str, *args: Any, **kwargs: Any) -> Any:
         self._unflushed.add(collection_name)
-        return super().upsert(collection_name, *args, **kwargs)
+        try:
+            if collection_name in self._torn:
+                self.flush(collection_name)  # begins a new log
+                self._torn.discard(collection_name)
+            return write(collection_name, *args, **kwargs)
+        except MilvusException as error:
+            if "[Errno " not in error.message:
+                raise
+            # The log may end in half a row now. Lite would go on behind it, and not read that after a crash.
+            self._torn.add(collection_name)
+            raise MilvusDiskError(
+                error.code,
+                f"Milvus Lite could not write to {self._path!r}: {error.message}. Rows of earlier "
+                "requests are kept. Make room and add the same nodes again: rows added again under their ids "
+                "replace the old ones.",
+            ) from error
 
     def search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.search``."""
@@ -47,6 +142,30 @@ class LiteMilvusClient(MilvusClient):
         """As ``MilvusClient.hybrid_search``."""
         self._flush_if_written(collection_name)
         return super().hybrid_search(collection_name, *args, **kwargs)
+
+    def remove_doubles(self, collection_name: str) -> int:
+        """Leave one row of each id, and return how many ids had more.
+
+        When a process is killed between the two last steps of a flush, Lite (3.2.2) opens the
+        collection with the flushed rows twice: from the segment and from the log.
+        """
+        rows = self.query(collection_name, filter='id != ""', output_fields=["id"])
+        doubled = [row_id for row_id, count in Counter(row["id"] for row in rows).items() if count > 1]
+        functions = self.describe_collection(collection_name).get("functions", [])
+        computed = {name for function in functions for name in function["output_field_names"]}
+        for start in range(0, len(doubled), _ROWS_AT_ONCE):
+            some = self.query(
+                collection_name, ids=doubled[start : start + _ROWS_AT_ONCE], output_fields=["*"]
+            )
+            kept = {row["id"]: row for row in some}
+            self.upsert(
+                collection_name,
+                [
+                    {name: value for name, value in row.items() if name not in computed}
+                    for row in kept.values()
+                ],
+            )
+        return len(doubled)
 
     def _flush_if_written(self, collection_name: str) -> None:
         if collection_name in self._unflushed:

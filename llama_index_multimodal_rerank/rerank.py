@@ -146,6 +146,11 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         default=False,
         description="Fetch pictures given as http(s) URLs: True for public addresses, or a list of hosts.",
     )
+    data_root: str | None = Field(
+        default=None,
+        description="The only folder that picture files are read from, '..' and symbolic links resolved. "
+        "Default: any file that the process may read.",
+    )
 
     _model: Lazy[VisionLanguageModel] = PrivateAttr(default_factory=Lazy)
     _captions: dict[tuple[str, str, str], str] = PrivateAttr(default_factory=dict)
@@ -276,7 +281,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     ) -> list[NodeWithScore]:
         query = _required(query_bundle)
         with self._reported(nodes, query) as result:
-            candidates = read_candidates(nodes, allow_urls=self.allow_urls)
+            candidates = read_candidates(nodes, allow_urls=self.allow_urls, data_root=self.data_root)
             try:
                 steps = self._begin(query, candidates)
                 call, outcome = _advance(steps, None)
@@ -293,7 +298,9 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         query = _required(query_bundle)
         with self._reported(nodes, query) as result:
             # Reading pictures and drawing sheets take time, too; all of it is kept off the event loop.
-            candidates = await asyncio.to_thread(read_candidates, nodes, allow_urls=self.allow_urls)
+            candidates = await asyncio.to_thread(
+                read_candidates, nodes, allow_urls=self.allow_urls, data_root=self.data_root
+            )
             try:
                 steps = await asyncio.to_thread(self._begin, query, candidates)
                 call, outcome = await asyncio.to_thread(_advance, steps, None)
@@ -307,7 +314,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
 
     def _begin(self, query: QueryBundle, candidates: Sequence[Candidate]) -> Steps:
         steps = self._steps()
-        content = read_query(query, allow_urls=self.allow_urls)
+        content = read_query(query, allow_urls=self.allow_urls, data_root=self.data_root)
         if candidates and isinstance(steps.model, LoadableModel):
             steps.model.load()  # a checkpoint that is not there is no failed answer
         return steps.run(content, candidates)

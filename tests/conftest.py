@@ -10,6 +10,8 @@ from models.visualized_bge.golden import write_folder
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 
+pytest.register_assert_rewrite("milvus_behaviour")
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

@@ -59,6 +59,7 @@ class VisualizedBGE:
         self.tokenizer = tokenizer
         self._weights_sha256 = weights_sha256
         self._lock = threading.Lock()
+        self._warned_of_memory = False
 
     @classmethod
     def from_pretrained(
@@ -153,6 +154,8 @@ class VisualizedBGE:
             ValueError: an item is an empty text without an image, an image is empty or far too narrow, or
                 ``batch_size`` is not positive.
             FloatingPointError: an embedding is not finite.
+            torch.OutOfMemoryError: not even one item fits into memory. Batches that do not fit are halved,
+                with one warning in the log.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
@@ -271,6 +274,31 @@ class VisualizedBGE:
         return crop_image(image, self.model.config.vision.image_size)
 
     def _forward(
+        self, ids: Sequence[Int64Array], crops: Sequence[Uint8Array], normalize: bool
+    ) -> Float32Array:
+        """Embed one batch; in halves, and halves of these, where it does not fit into memory."""
+        try:
+            return self._forward_at_once(ids, crops, normalize)
+        except torch.OutOfMemoryError:
+            if len(ids) == 1:
+                raise
+        # Not in the except clause: its traceback would keep the tensors of the failed attempt alive.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(ids) // 2
+        if not self._warned_of_memory:
+            self._warned_of_memory = True
+            logger.warning(
+                "A batch of %d did not fit into the memory of %s and was halved. A batch_size of %d or less "
+                "saves the failed attempts.",
+                len(ids),
+                self.device,
+                half,
+            )
+        parts = [(ids[:half], crops[:half]), (ids[half:], crops[half:])]
+        return np.concatenate([self._forward(*part, normalize) for part in parts])
+
+    def _forward_at_once(
         self, ids: Sequence[Int64Array], crops: Sequence[Uint8Array], normalize: bool
     ) -> Float32Array:
         input_ids, attention_mask = self.tokenizer.pad(ids)

@@ -239,3 +239,40 @@ def test_progress_bar(tiny: VisualizedBGE, capsys: pytest.CaptureFixture[str]) -
     assert "Embedding" not in capsys.readouterr().err
     tiny.encode(["a", "b", "c"], batch_size=2, show_progress=True)
     assert "3/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fits", [1, 3, 8])
+def test_a_batch_that_does_not_fit_into_memory_is_halved(
+    tiny: VisualizedBGE,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fits: int,
+) -> None:
+    forward = tiny.model.forward
+    sizes: list[int] = []
+
+    def little_memory(input_ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(input_ids) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        sizes.append(len(input_ids))
+        return forward(input_ids, *rest)
+
+    items = every_kind()
+    expected = tiny.encode(items, batch_size=16)
+    monkeypatch.setattr(tiny.model, "forward", little_memory)
+    monkeypatch.setattr(tiny, "_warned_of_memory", False)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            np.testing.assert_allclose(tiny.encode(items, batch_size=16), expected, rtol=0, atol=2e-6)
+    assert max(sizes) <= fits
+    assert sum(sizes) == 2 * len(items)
+    assert [record.message[:10] for record in caplog.records] == ["A batch of"]  # once, not every time
+
+
+def test_one_item_that_does_not_fit_is_an_error(tiny: VisualizedBGE, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(tiny.model, "forward", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        tiny.encode(list(TEXTS))
