@@ -67,13 +67,11 @@ def test_milvus_gone_in_the_middle_of_an_insert(
     store = connect(proxy.uri)
     nodes = embedded(folder)
     proxy.go_away_after(25_000)
+    add = store.add if kind == "sync" else lambda nodes: asyncio.run(store.async_add(nodes))
     with pytest.raises(
         MilvusUnavailableError, match=r"stopped answering in upsert.*do the same again"
     ) as raised:
-        if kind == "sync":
-            store.add(nodes)
-        else:
-            asyncio.run(store.async_add(nodes))
+        add(nodes)
     assert isinstance(raised.value, ConnectionError)
     assert isinstance(raised.value, MilvusException)
     proxy.come_back()
