@@ -68,12 +68,10 @@ def main() -> None:
         # the first quarter warms caches up
         before, after = median(report.rss_mib[half // 2 : half]), median(report.rss_mib[-(half // 2) :])
         print(
-            f"{options.threads} threads, {options.seconds:.0f} s: {report.done.total()} answers, {report.done}"
+            f"{options.threads} threads, {options.seconds:.0f} s: {report.done.total()} answers {report.done}"
         )
         print(f"errors: {len(report.errors)} {report.errors[:3]}; wrong answers: {len(report.wrong)}")
-        print(
-            f"RSS: {before:.0f} MiB in the 2nd quarter, {after:.0f} MiB at the end ({after / before - 1:+.1%})"
-        )
+        print(f"RSS: {before:.0f} MiB, then {after:.0f} MiB at the end ({after / before - 1:+.1%})")
 
         failed = 0
         if options.idle:

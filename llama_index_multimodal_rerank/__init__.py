@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from .image_text import ImageText as ImageText
     from .images import ImageLoadError as ImageLoadError
     from .images import load_image as load_image
+    from .loader import load_image_nodes as load_image_nodes
     from .milvus import EmbeddingMismatchError as EmbeddingMismatchError
     from .milvus import milvus_store as milvus_store
     from .nodes import ImageTextNode as ImageTextNode
     from .nodes import image_node as image_node
-    from .nodes import load_image_nodes as load_image_nodes
     from .query import ImageTextQuery as ImageTextQuery
     from .ranking import Audit as Audit
     from .ranking import BadAnswerError as BadAnswerError
@@ -52,7 +52,7 @@ _HOMES = {
     "build_sheet": "sheet",
     "image_node": "nodes",
     "load_image": "images",
-    "load_image_nodes": "nodes",
+    "load_image_nodes": "loader",
     "milvus_store": "milvus",
 }
 

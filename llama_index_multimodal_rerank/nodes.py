@@ -1,4 +1,4 @@
-"""Nodes that embed as pictures, and the loader that makes them from a folder.
+"""Nodes that embed as pictures.
 
 Rule: a picture is embedded with its text (if it has one) and never with its
 metadata, in every way LlamaIndex knows to index it. Metadata is for filters.
@@ -11,10 +11,10 @@ import copy
 import hashlib
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import (
@@ -31,7 +31,6 @@ from llama_index.core.schema import (
 
 from .image_text import IMAGE_DIGEST_KEY, ImageText
 from .images import (
-    ImageLoadError,
     as_path,
     check_image,
     describe_source,
@@ -47,11 +46,6 @@ if TYPE_CHECKING:
     from .images import ImageSource
 
 logger = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-"""File name endings that a folder is searched for, in lower case."""
 
 
 class _EmbedsAsPicture(TextNode):
@@ -120,25 +114,6 @@ class ImageTextNode(_EmbedsAsPicture, ImageNode):
         return _IndexedImage.model_construct(**{**values, **(update or {})})  # type: ignore[return-value]
 
 
-class SkippedImage(NamedTuple):
-    """A file that :func:`load_image_nodes` left out, and why."""
-
-    path: str
-    reason: str
-
-
-class ImageNodeList(list[ImageTextNode]):
-    """The nodes that :func:`load_image_nodes` made.
-
-    Attributes:
-        skipped: the files left out under ``on_error="skip"``.
-    """
-
-    def __init__(self, nodes: Iterable[ImageTextNode] = (), skipped: Iterable[SkippedImage] = ()) -> None:
-        super().__init__(nodes)
-        self.skipped = list(skipped)
-
-
 def node_image(node: BaseNode) -> ImageSource | None:
     """Return the source of a node's picture (path, base64 or URL), or None if it has none.
 
@@ -189,7 +164,7 @@ def image_node(
     """
     path = as_path(image)
     if path is not None:
-        return _node_from_path(path, text=text, metadata=metadata, id_=id_)
+        return node_from_path(path, text=text, metadata=metadata, id_=id_)
     if is_url(image):
         digest, place = image_digest(image), {"image_url": str(image)}
         default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(image)))
@@ -208,9 +183,10 @@ def _encode_png(image: ImageSource) -> bytes:
     return buffer.getvalue()
 
 
-def _node_from_path(
+def node_from_path(
     path: Path, *, text: str, metadata: Mapping[str, Any] | None, id_: str | None
 ) -> ImageTextNode:
+    """Make the node of a file; see :func:`image_node`."""
     path = path.expanduser().absolute()
     data = read_image_bytes(path)
     info = check_image(data, name=describe_source(path))
@@ -298,93 +274,3 @@ def embedding_content(node: BaseNode) -> str:
     if not content.strip():
         raise ValueError(f"{type(node).__name__} {node.node_id!r} has neither text nor picture to embed")
     return content
-
-
-def load_image_nodes(
-    source: str | Path | Iterable[str | Path],
-    *,
-    recursive: bool = True,
-    glob: str | None = None,
-    text: Callable[[Path], str] | None = None,
-    metadata: Mapping[str, Any] | Callable[[Path], Mapping[str, Any]] | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
-    show_progress: bool = False,
-) -> ImageNodeList:
-    """Make a node of every picture in a folder, or of every file given.
-
-    Every file is read and checked to its end, so that a broken one is found now and not in
-    the middle of indexing. Nodes hold paths and digests, never pixels.
-
-    Args:
-        source: a folder, one file, or many files.
-        recursive: search the folder's subfolders too (links to folders are not followed).
-        glob: which files of the folder to take, for instance ``"*.jpg"``. Default: all files
-            whose name ends as pictures do (:data:`IMAGE_SUFFIXES`) and does not start with a dot.
-        text: makes a picture's caption from its path; it is embedded together with the picture.
-        metadata: added to each node's metadata; a mapping, or a function of the path.
-        on_error: ``"raise"`` stops at the first picture that cannot be read, ``"skip"`` leaves
-            such files out, logs a warning for each, and lists them in ``.skipped``.
-        show_progress: show a progress bar.
-
-    Returns:
-        A list of nodes in sorted path order (files: in the order given, doubles once), with an
-        attribute ``skipped``.
-
-    Raises:
-        FileNotFoundError: ``source`` does not exist.
-        ImageLoadError: a picture cannot be read and ``on_error="raise"``.
-        ValueError: ``on_error`` is neither of its values.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from tqdm.auto import tqdm
-
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-    paths = _list_files(source, recursive=recursive, glob=glob)
-
-    def load(path: Path) -> ImageTextNode | ImageLoadError:
-        try:
-            extra = metadata(path) if callable(metadata) else metadata
-            return _node_from_path(path, text=text(path) if text else "", metadata=extra, id_=None)
-        except ImageLoadError as error:
-            if on_error == "raise":
-                raise
-            return error
-
-    result = ImageNodeList()
-    with ThreadPoolExecutor(thread_name_prefix="load-images") as pool:
-        try:
-            loaded = tqdm(
-                pool.map(load, paths), total=len(paths), desc="Loading images", disable=not show_progress
-            )
-            for path, outcome in zip(paths, loaded, strict=True):
-                if isinstance(outcome, ImageLoadError):
-                    logger.warning("Skipped %s: %s", path, outcome.reason)
-                    result.skipped.append(SkippedImage(str(path), outcome.reason))
-                else:
-                    result.append(outcome)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return result
-
-
-def _list_files(
-    source: str | Path | Iterable[str | Path], *, recursive: bool, glob: str | None
-) -> list[Path]:
-    if not isinstance(source, (str, Path)):
-        return list(dict.fromkeys(Path(path).expanduser().absolute() for path in source))
-    root = Path(source).expanduser().absolute()
-    if not root.exists():
-        raise FileNotFoundError(f"no such file or folder: {str(root)!r}")
-    if not root.is_dir():
-        return [root]
-    found = root.rglob(glob or "*") if recursive else root.glob(glob or "*")
-    if glob is not None:
-        return sorted(path for path in found if not path.is_dir())
-    return sorted(
-        path
-        for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    )

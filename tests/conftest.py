@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 from drawing import draw_picture
+from hypothesis import HealthCheck, settings
 from models.visualized_bge.golden import write_folder
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 
 pytest.register_assert_rewrite("milvus_behaviour")
+
+# Speed is no subject of tests: a busy machine must not fail them.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -37,9 +38,10 @@ class Handler(BaseHTTPRequestHandler):
             if self.path == "/host":
                 self.wfile.write(self.headers["Host"].encode())
             elif self.path == "/slow":
-                for _ in range(50):
-                    self.wfile.write(b"x")
-                    time.sleep(0.1)
+                with suppress(ConnectionError):  # the client gives up
+                    for _ in range(50):
+                        self.wfile.write(b"x")
+                        time.sleep(0.1)
             else:
                 self.wfile.write(b"x" * 1000)
 

@@ -112,8 +112,8 @@ class LocalPhi3Vision:
     def _load(self) -> _Loaded:
         from huggingface_hub.errors import HFValidationError
 
+        from ..models.hardware import resolve_device, resolve_dtype
         from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
-        from ..models.visualized_bge.hardware import resolve_device, resolve_dtype
 
         device = resolve_device(self.device)
         dtype = resolve_dtype(self.dtype, device)

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ..hardware import resolve_device, resolve_dtype
 from .batching import Entry, ImageLike, Item, parse_items, plan_batches
 from .checkpoint import fill_model, is_used, save_model
 from .digest import weights_digest
 from .errors import CheckpointError
 from .files import CONFIG_NAME, WEIGHTS_NAME, WEIGHTS_REPO, HubOptions, open_model_files
-from .hardware import resolve_device, resolve_dtype
 from .modeling import VisualizedBGEModel, meta_model
 from .prefetch import map_ahead
 from .processing import (

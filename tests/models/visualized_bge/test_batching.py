@@ -139,16 +139,18 @@ def test_map_ahead_raises_the_very_exception_at_its_turn() -> None:
 
 def test_map_ahead_stops_when_closed() -> None:
     started: list[int] = []
-    gate = threading.Event()
+    second, gate = threading.Event(), threading.Event()
 
     def wait(x: int) -> int:
         started.append(x)
         if x:
-            gate.wait(10)
+            second.set()
+            gate.wait(60)
         return x
 
     results = map_ahead(wait, range(50), workers=1, ahead=20)
     assert next(results) == 0
+    assert second.wait(60)
     threading.Timer(0.2, gate.set).start()  # while close() waits for the one under way
     results.close()
     assert started == [0, 1]

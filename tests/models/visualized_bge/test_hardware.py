@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from llama_index_multimodal_rerank.models.hardware import resolve_device, resolve_dtype
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
-from llama_index_multimodal_rerank.models.visualized_bge.hardware import resolve_device, resolve_dtype
 
 CPU = torch.device("cpu")
 
