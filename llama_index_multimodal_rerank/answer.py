@@ -29,7 +29,7 @@ Entry = int | str
 
 AnswerKind = Literal["json", "declared", "line", "enumeration", "chain", "none"]
 
-_ENTRY = re.compile(r"\[[^\[\]\n]{0,400}\]|[+-]?\d+(?:\.\d+)?(?![\w.%]*\w)")
+_ENTRY = re.compile(r"\[[^\[\]\n]{0,400}\]|[+-]?\d+(?:\.\d+)?(?![.%]*\w)")
 _JOINT = re.compile(r"[ \t]*(?:>+|≻|→|->|,|;|\|)[ \t]*")
 _INSIDE_JOINT = re.compile(r"\s*(?:>+|≻|→|->|,|;|\|)\s*")
 _LABEL = re.compile(r"(?:(?:image|picture|photo|candidate|cell|item|number|no\.?)\s*)?#?\s*(\d{1,9})\Z", re.I)
