@@ -45,7 +45,7 @@ def _patient(name: str) -> Any:
     original = getattr(MilvusClient, name)
 
     @functools.wraps(original)
-    def method(self: MilvusClient, *args: Any, **kwargs: Any) -> Any:
+    def method(self: ServerMilvusClient, *args: Any, **kwargs: Any) -> Any:
         kwargs.setdefault("retry_times", 1)  # of pymilvus itself
         deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.1
         while True:
@@ -57,7 +57,7 @@ def _patient(name: str) -> Any:
                 if time.monotonic() + pause > deadline:
                     raise MilvusUnavailableError(
                         error.code,
-                        f"Milvus at {self._config.uri!r} stopped answering in {name}, for "
+                        f"Milvus at {self._place!r} stopped answering in {name}, for "
                         f"{PATIENCE_SECONDS:.0f} seconds. Rows of earlier requests are kept. When it is "
                         "back, do the same again: rows added again under their ids replace the old ones. "
                         f"({error.message})",
@@ -74,6 +74,10 @@ class ServerMilvusClient(MilvusClient):
     pymilvus tries 75 times, which is close to four minutes of silence, or (since about 2.6.10)
     gives up after one attempt to connect again, which a server that restarts does not survive.
     """
+
+    def __init__(self, uri: str, **kwargs: Any) -> None:
+        super().__init__(uri, **kwargs)
+        self._place = uri
 
     insert = _patient("insert")
     upsert = _patient("upsert")
@@ -98,7 +102,7 @@ class LiteMilvusClient(MilvusClient):
 
     def __init__(self, uri: str, **kwargs: Any) -> None:
         super().__init__(uri, **kwargs)
-        self._path = uri
+        self._place = uri
         self._unflushed: set[str] = set()
         self._torn: set[str] = set()
 
@@ -124,7 +128,7 @@ class LiteMilvusClient(MilvusClient):
             self._torn.add(collection_name)
             raise MilvusDiskError(
                 error.code,
-                f"Milvus Lite could not write to {self._path!r}: {error.message}. Rows of earlier "
+                f"Milvus Lite could not write to {self._place!r}: {error.message}. Rows of earlier "
                 "requests are kept. Make room and add the same nodes again: rows added again under their ids "
                 "replace the old ones.",
             ) from error

@@ -240,7 +240,7 @@ def test_threads_share_a_store(
 
 @pytest.fixture
 def proxy(store: MilvusVectorStore) -> Iterator[CuttingProxy]:
-    host, port = store.client._handler._address.split(":")
+    host, port = store.client._get_connection()._address.split(":")
     proxy = CuttingProxy((host, int(port)))
     yield proxy
     proxy.close()

@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def proxy(tmp_path: Path) -> Iterator[CuttingProxy]:
     """A way to a Milvus, which is a Lite file, over TCP, that can be cut."""
     store = milvus_store(tmp_path / "m.db", DigestVectors())  # type: ignore[arg-type]
-    host, port = store.client._handler._address.split(":")
+    host, port = store.client._get_connection()._address.split(":")
     proxy = CuttingProxy((host, int(port)))
     yield proxy
     proxy.close()
@@ -111,7 +111,7 @@ SERVER = """
 import sys, time
 from indexing_child import open_store
 store = open_store(sys.argv[1])
-print(store.client._handler._address, flush=True)
+print(store.client._get_connection()._address, flush=True)
 time.sleep(600)
 """
 
