@@ -37,7 +37,8 @@ class MilvusDiskError(MilvusException, OSError):
 
 
 def _is_gone(error: MilvusException) -> bool:
-    return error.code == Status.CONNECT_FAILED or getattr(error.code, "name", None) == "UNAVAILABLE"  # gRPC's
+    code = error.code() if callable(error.code) else error.code  # pymilvus 2.6.7 forgets to call it
+    return code == Status.CONNECT_FAILED or getattr(code, "name", None) == "UNAVAILABLE"  # gRPC's
 
 
 def _patient(name: str) -> Any:
