@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from drawing import draw_picture
+from hypothesis import given
+from hypothesis import strategies as st
 from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.indices.query.query_transform import HyDEQueryTransform
@@ -195,6 +197,31 @@ def test_json_pickle_and_copies(image: object) -> None:
     for twin in (pickle.loads(pickle.dumps(query)), copy.copy(query), copy.deepcopy(query)):
         assert (twin.query_str, twin.image_path, twin.has_image) == ("a mug", path, True)
         assert isinstance(twin.embedding_strs[0], ImageText)
+
+
+@given(
+    query_str=st.text(),
+    image_path=st.one_of(st.none(), st.text(min_size=1)),
+    image=st.one_of(st.none(), st.binary(min_size=1)),
+    custom=st.one_of(st.none(), st.lists(st.text())),
+    embedding=st.one_of(st.none(), st.lists(st.floats(allow_nan=False), min_size=1)),
+)
+def test_any_query_survives_json(
+    query_str: str,
+    image_path: str | None,
+    image: bytes | None,
+    custom: list[str] | None,
+    embedding: list[float] | None,
+) -> None:
+    try:
+        query = ImageTextQuery(query_str, image_path, custom, embedding, image)
+    except ValueError:
+        assert (image and image_path) or not (query_str or image or image_path or custom)
+        return
+    back = ImageTextQuery.from_dict(json.loads(query.to_json()))
+    assert (back.query_str, back.image_path, back.custom_embedding_strs) == (query_str, image_path, custom)
+    assert back.embedding == embedding
+    assert (None if back.image is None else base64.b64decode(back.image.partition(",")[2])) == image
 
 
 def test_events_carry_it() -> None:
