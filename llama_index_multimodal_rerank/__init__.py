@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .loader import load_image_nodes as load_image_nodes
     from .milvus import EmbeddingMismatchError as EmbeddingMismatchError
     from .milvus import milvus_store as milvus_store
+    from .milvus_client import MilvusDiskError as MilvusDiskError
+    from .milvus_client import MilvusUnavailableError as MilvusUnavailableError
     from .nodes import ImageTextNode as ImageTextNode
     from .nodes import image_node as image_node
     from .query import ImageTextQuery as ImageTextQuery
@@ -43,6 +45,8 @@ _HOMES = {
     "ImageTextQuery": "query",
     "LlamaIndexVLM": "vlm.llama_index",
     "LocalPhi3Vision": "vlm.phi3_vision",
+    "MilvusDiskError": "milvus_client",
+    "MilvusUnavailableError": "milvus_client",
     "ModelCallError": "vlm.calls",
     "Phi3VisionRerank": "rerank",
     "Ranking": "ranking",
