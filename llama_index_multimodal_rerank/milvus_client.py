@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,8 @@ from typing import Any
 from pymilvus import MilvusClient
 from pymilvus.client.types import Status
 from pymilvus.exceptions import MilvusException
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
 """How long a request is repeated while a server does not answer."""
@@ -91,7 +94,7 @@ class ServerMilvusClient(MilvusClient):
 
 
 class LiteMilvusClient(MilvusClient):
-    """A ``MilvusClient`` that knows two ways of Milvus Lite.
+    """A ``MilvusClient`` that knows the ways of Milvus Lite (3.2.2).
 
     Lite scans rows that are not flushed yet one by one: a search is about ten times slower then.
     So it flushes before the first search after a write, which costs less than flushing after
@@ -99,6 +102,9 @@ class LiteMilvusClient(MilvusClient):
 
     Lite refuses ``drop_ratio_search``, a hint that trades accuracy for speed, and that
     MilvusVectorStore sends with every sparse search. So it is left out.
+
+    Lite writes index files in place: one whose writer was killed is cut short, and the collection
+    cannot be loaded any more. Indexes follow from the rows, so they are then removed and made anew.
     """
 
     def __init__(self, uri: str, **kwargs: Any) -> None:
@@ -147,6 +153,24 @@ class LiteMilvusClient(MilvusClient):
         """As ``MilvusClient.hybrid_search``."""
         self._flush_if_written(collection_name)
         return super().hybrid_search(collection_name, *args, **kwargs)
+
+    def load_collection(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
+        """As ``MilvusClient.load_collection``."""
+        try:
+            return super().load_collection(collection_name, *args, **kwargs)
+        except MilvusException as error:
+            indexes = list(Path(self._place).glob("collections/*/partitions/*/indexes/*"))
+            if not indexes:
+                raise
+            for index in indexes:
+                index.unlink()
+            logger.warning(
+                "Collection %r of %r could not be loaded (%s); its index files were removed to be made anew.",
+                collection_name,
+                self._place,
+                error.message,
+            )
+            return super().load_collection(collection_name, *args, **kwargs)
 
     def remove_doubles(self, collection_name: str) -> int:
         """Leave one row of each id, and return how many ids had more.

@@ -113,6 +113,20 @@ def test_kills_of_one_store_one_after_the_other(processes: Any, folder: Path, tm
     check(processes, tmp_path / "m.db", folder, kept)
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 100, 500])
+def test_killed_while_an_index_file_was_written(
+    processes: Any, folder: Path, tmp_path: Path, kept_bytes: int
+) -> None:
+    # Milvus Lite 3.2.2 would not load the collection any more.
+    messages = Child(processes, indexing_child.index, tmp_path / "m.db", folder).messages()
+    assert messages[-1] is None
+    indexes = list((tmp_path / "m.db").glob("collections/*/partitions/*/indexes/*"))
+    assert indexes
+    for index in indexes:
+        os.truncate(index, kept_bytes)
+    check(processes, tmp_path / "m.db", folder, acknowledged(messages))
+
+
 @pytest.mark.parametrize("words", ["none", "given", "computed"])
 def test_killed_between_the_last_two_steps_of_a_flush(
     processes: Any, folder: Path, tmp_path: Path, words: str
