@@ -148,7 +148,7 @@ class OpenAICompatible(CustomLLM):
         if self.strict and kwargs:
             raise TypeError(f"chat() got an unexpected keyword argument {next(iter(kwargs))!r}")
         content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": block.inline_url()}}
+            {"type": "image_url", "image_url": {"url": _data_uri(block)}}
             if isinstance(block, ImageBlock)
             else {"type": "text", "text": block.text}
             for block in messages[0].blocks
@@ -178,3 +178,8 @@ class OpenAICompatible(CustomLLM):
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         raise NotImplementedError
+
+
+def _data_uri(block: ImageBlock) -> str:
+    data = block.resolve_image(as_base64=True).read().decode("ascii")
+    return f"data:{block.image_mimetype};base64,{data}"

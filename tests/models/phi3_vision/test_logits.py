@@ -205,6 +205,9 @@ def test_one_token_at_a_time_through_a_cache_equals_all_at_once(
     assert (torch.cat(steps, dim=1) - expected).abs().max() <= TOLERANCE
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.6."), reason="torch 2.6 cannot trace a decorator of transformers itself"
+)
 @torch.no_grad()
 def test_a_decoding_step_compiles_without_graph_breaks(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
