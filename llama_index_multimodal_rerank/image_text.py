@@ -84,9 +84,6 @@ class ImageText(str):
             return f"ImageText({self.text!r})"
         return f"ImageText({self.text!r}, image={describe_source(self.image)})"
 
-    def __str__(self) -> str:
-        return str.__str__(self)
-
 
 def lost_picture(text: str) -> bool:
     """Tell whether a plain string names a picture that it no longer carries.
