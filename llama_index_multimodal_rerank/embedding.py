@@ -209,9 +209,6 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
     def _get_image_embedding(self, img_file_path: Any) -> Embedding:
         return self._get_text_embedding(ImageText("", img_file_path))
 
-    def _get_image_embeddings(self, img_file_paths: list[Any]) -> list[Embedding]:
-        return self._get_text_embeddings([ImageText("", image) for image in img_file_paths])
-
     # The model is busy, not waiting: a thread of its own keeps the event loop free.
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
@@ -225,9 +222,6 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
 
     async def _aget_image_embedding(self, img_file_path: Any) -> Embedding:
         return await asyncio.to_thread(self._get_image_embedding, img_file_path)
-
-    async def _aget_image_embeddings(self, img_file_paths: list[Any]) -> list[Embedding]:
-        return await asyncio.to_thread(self._get_image_embeddings, img_file_paths)
 
     # -- public methods: LlamaIndex's own, with pictures told apart in caches and events ---------
 

@@ -230,14 +230,20 @@ def _decode_data_uri(uri: str) -> bytes:
     return unquote_to_bytes(payload)
 
 
-def image_digest(
-    source: ImageSource, *, allow_urls: AllowUrls = False, max_bytes: int = MAX_IMAGE_BYTES
-) -> str:
+def encoded_image(source: ImageSource) -> bytes:
+    """Return a picture's encoded bytes as they are; those of a Pillow image as PNG."""
+    if not is_pil_image(source):
+        return read_image_bytes(source)
+    buffer = BytesIO()
+    source.save(buffer, format="PNG")  # type: ignore[union-attr]
+    return buffer.getvalue()
+
+
+def image_digest(source: ImageSource) -> str:
     """Return ``"sha256:<64 hex digits>"`` over the picture's encoded bytes.
 
     For a Pillow image the digest covers mode, size, palette and pixels. For a
-    URL it covers the URL alone (unless ``allow_urls``): its content is not
-    known before it is fetched.
+    URL it covers the URL alone: its content is not known before it is fetched.
     """
     digest = hashlib.sha256()
     if is_pil_image(source):
@@ -245,10 +251,10 @@ def image_digest(
         digest.update(f"{image.mode} {image.size}".encode())
         digest.update(bytes(image.getpalette() or ()))
         digest.update(image.tobytes())
-    elif is_url(source) and not allow_urls:
+    elif is_url(source):
         digest.update(str(source).encode())
     else:
-        digest.update(read_image_bytes(source, allow_urls=allow_urls, max_bytes=max_bytes))
+        digest.update(read_image_bytes(source))
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -97,9 +97,10 @@ def milvus_store(
 
     if overwrite and client.has_collection(collection_name):
         client.drop_collection(collection_name)
-    if client.has_collection(collection_name):
-        hybrid = sparse_embedding_function is not None
-        _check_collection(client, collection_name, fingerprint, hybrid=hybrid)
+    hybrid = sparse_embedding_function is not None
+    remembered = client.has_collection(collection_name) and _check_collection(
+        client, collection_name, fingerprint, hybrid=hybrid
+    )
     store = MilvusVectorStore(
         uri=uri,
         token=token,
@@ -108,14 +109,15 @@ def milvus_store(
         upsert_mode=True,
         similarity_metric=metric,
         index_config=index_config or {"index_type": "FLAT" if local else "AUTOINDEX"},
-        enable_sparse=sparse_embedding_function is not None,
+        enable_sparse=hybrid,
         sparse_embedding_function=sparse_embedding_function,
         use_async_client=False,
         **kwargs,
     )
-    client.alter_collection_properties(
-        collection_name, {FINGERPRINT_PROPERTY: json.dumps(fingerprint, sort_keys=True)}
-    )
+    if not remembered:
+        client.alter_collection_properties(
+            collection_name, {FINGERPRINT_PROPERTY: json.dumps(fingerprint, sort_keys=True)}
+        )
     client.load_collection(collection_name)  # Lite opens collections unloaded
     if (
         killed
@@ -169,7 +171,8 @@ def _connect(uri: str, token: str, local: bool, connection: dict[str, Any]) -> M
 
 def _check_collection(
     client: MilvusClient, collection_name: str, fingerprint: dict[str, str], *, hybrid: bool
-) -> None:
+) -> bool:
+    """Raise unless the collection may be opened; tell whether it already remembers the embedding."""
     from pymilvus import DataType
 
     described = client.describe_collection(collection_name)
@@ -186,7 +189,7 @@ def _check_collection(
     stored = described.get("properties", {}).get(FINGERPRINT_PROPERTY)
     if stored is None:
         if int(client.get_collection_stats(collection_name).get("row_count", 0)) == 0:
-            return  # left behind by an interrupted first call
+            return False  # left behind by an interrupted first call
         raise EmbeddingMismatchError(
             f"collection {collection_name!r} does not say which embedding filled it (it was not made by "
             "milvus_store). Choose another collection_name, or rebuild it with overwrite=True."
@@ -203,6 +206,7 @@ def _check_collection(
             f"with this model's ({'; '.join(differences)}). Use the model it was made with, or another "
             "collection_name, or rebuild it with overwrite=True."
         )
+    return True
 
 
 def _warn_if_large(client: MilvusClient, collection_name: str) -> None:

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +33,8 @@ from .images import (
     as_path,
     check_image,
     describe_source,
+    encoded_image,
     image_digest,
-    is_pil_image,
     is_url,
     read_image_bytes,
 )
@@ -51,16 +50,13 @@ logger = logging.getLogger(__name__)
 class _EmbedsAsPicture(TextNode):
     """What both node classes below share: content that carries the picture."""
 
-    def _image_source(self) -> ImageSource | None:
-        return node_image(self)
-
     def get_content(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> str:
         """Return the text; for EMBED and ALL as an :class:`ImageText` that carries the picture.
 
         EMBED is the text without metadata. ALL is the text with metadata, as for every
         node. Both end in the picture's digest, so that no cache takes one picture for another.
         """
-        source = self._image_source()
+        source = node_image(self)
         if source is None or metadata_mode not in (MetadataMode.EMBED, MetadataMode.ALL):
             return super().get_content(metadata_mode)
         mode = MetadataMode.NONE if metadata_mode == MetadataMode.EMBED else metadata_mode
@@ -169,18 +165,12 @@ def image_node(
         digest, place = image_digest(image), {"image_url": str(image)}
         default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(image)))
     else:
-        data = _encode_png(image) if is_pil_image(image) else read_image_bytes(image)
+        data = encoded_image(image)
         info = check_image(data, name=describe_source(image))
         digest = image_digest(data)
         place = {"image": base64.b64encode(data).decode("ascii"), "image_mimetype": info.mimetype}
         default_id = str(uuid.uuid5(uuid.NAMESPACE_OID, digest))
     return _build_node(id_ or default_id, text, {IMAGE_DIGEST_KEY: digest}, metadata, place)
-
-
-def _encode_png(image: ImageSource) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, format="PNG")  # type: ignore[union-attr]
-    return buffer.getvalue()
 
 
 def node_from_path(

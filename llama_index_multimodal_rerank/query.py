@@ -13,7 +13,7 @@ from dataclasses_json import config
 from llama_index.core.schema import QueryBundle
 
 from .image_text import ImageText
-from .images import is_pil_image, read_image_bytes
+from .images import encoded_image
 
 if TYPE_CHECKING:
     from .images import ImageSource
@@ -22,13 +22,7 @@ if TYPE_CHECKING:
 def _to_data_uri(image: Any) -> str | None:
     if image is None:
         return None
-    if is_pil_image(image):
-        buffer = BytesIO()
-        image.save(buffer, format="PNG")
-        data = buffer.getvalue()
-    else:
-        data = read_image_bytes(image)
-    return f"data:image/*;base64,{base64.b64encode(data).decode('ascii')}"
+    return f"data:image/*;base64,{base64.b64encode(encoded_image(image)).decode('ascii')}"
 
 
 @dataclass

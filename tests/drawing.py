@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,13 @@ def draw_picture(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def draw_catalogue(folder: Path, count: int) -> Path:
+    """Fill a folder with small pictures, 000.png and on; return it."""
+    for seed in range(count):
+        draw_picture(seed, (8, 8)).save(folder / f"{seed:03}.png")
+    return folder
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:

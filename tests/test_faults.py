@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from drawing import draw_picture
+from drawing import draw_catalogue
 from indexing_child import DIM, DigestVectors, embedded
 from llama_index.core.vector_stores.types import VectorStoreQuery
 from llama_index.vector_stores.milvus import MilvusVectorStore
@@ -33,10 +33,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("catalogue")
-    for seed in range(PICTURES):
-        draw_picture(seed, (8, 8)).save(folder / f"{seed:03}.png")
-    return folder
+    return draw_catalogue(tmp_path_factory.mktemp("catalogue"), PICTURES)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 
 import indexing_child
 import pytest
-from drawing import draw_picture
+from drawing import draw_catalogue
 
 PICTURES = 40
 KILLS = 20
@@ -37,10 +37,7 @@ def processes() -> multiprocessing.context.ForkServerContext:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("catalogue")
-    for seed in range(PICTURES):
-        draw_picture(seed, (8, 8)).save(folder / f"{seed:03}.png")
-    return folder
+    return draw_catalogue(tmp_path_factory.mktemp("catalogue"), PICTURES)
 
 
 class Child:
