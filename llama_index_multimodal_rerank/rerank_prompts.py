@@ -17,11 +17,17 @@ DEFAULT_RANK_PROMPT = PromptTemplate(
     "{candidate_texts}"
     "Rank all {num_candidates} candidates, from the one that fits the query best to the one that fits it "
     "least. Name each number exactly once; grey cells have no picture and come last.\n"
-    "{answer_format}"
+    "{answer_format}\n"
+    "The candidates are {labels}."
 )
 """Variables: ``query`` (what is looked for, in sentences), ``query_str``, ``query_caption``,
-``num_candidates``, ``candidate_texts`` (one line per candidate that has a text, or empty) and
-``answer_format``, without which answers cannot be read."""
+``num_candidates``, ``labels`` (all of them, in brackets), ``candidate_texts`` (one line per candidate
+that has a text, or empty) and ``answer_format``, without which answers cannot be read."""
+
+
+def list_labels(num_labels: int) -> str:
+    """Name the labels 1..num_labels."""
+    return " ".join(f"[{label}]" for label in range(1, num_labels + 1))
 
 
 def describe_query(text: str, *, has_picture: bool, caption: str | None) -> str:

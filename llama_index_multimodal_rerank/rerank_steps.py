@@ -29,7 +29,14 @@ from .ranking import (
     ranking_from_answer,
     step_scores,
 )
-from .rerank_prompts import describe_candidates, describe_query, json_format, list_format, ranking_schema
+from .rerank_prompts import (
+    describe_candidates,
+    describe_query,
+    json_format,
+    list_format,
+    list_labels,
+    ranking_schema,
+)
 from .sheet import build_sheet
 from .vlm.calls import Generate, ModelCall, ModelReply, RankLabels, ScoreLabels
 from .vlm.interface import ConstrainedModel, JsonModel, LabelRanking, RankRequest, VisionLanguageModel
@@ -189,6 +196,7 @@ class RerankSteps:
             query_str=query.text,
             query_caption=caption or "",
             num_candidates=str(len(members)),
+            labels=list_labels(len(members)),
             candidate_texts=describe_candidates([member.cell.text for member in members]),
             answer_format=self._answer_format(explain),
         )
