@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from llama_index_multimodal_rerank.demo.drawing import draw_product
+from llama_index_multimodal_rerank.demo.sources import draw_source
 from PIL import Image
 from tqdm import tqdm
 
-from llama_index_multimodal_rerank.demo.drawing import draw_product
 from llama_index_multimodal_rerank.demo.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
-from llama_index_multimodal_rerank.demo.sources import draw_source
 
 TRAINING_SEEDS = 1_000_000
 """Pictures of the demo and of evaluations have seeds below, those of training have seeds from here on."""

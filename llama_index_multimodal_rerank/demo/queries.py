@@ -170,7 +170,7 @@ def make_query(
         target: a product that answers it.
         rng: chooses words, and what the picture shows.
         unseen_wording: use wordings kept out of training instead of those trained on. Pictures of
-            products with held-out looks are then allowed, too.
+            products with held-out looks are then allowed, too, as they are if the target has one.
     """
     if family not in FAMILIES:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}")
@@ -183,7 +183,7 @@ def make_query(
         surface=_pick(SURFACE_WORDS[target.surface], rng),
     )
     colour = target.colour if "colour}" in text else None
-    picture = _picture(family, target, rng, held_out=unseen_wording)
+    picture = _picture(family, target, rng, held_out=unseen_wording or target.held_out)
     return DemoQuery(family, filled, picture, target.kind, target.surface, colour)
 
 

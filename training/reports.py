@@ -1,0 +1,35 @@
+"""What a report says about the machine and the software."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    "llama-index-multimodal-rerank",
+    "numpy",
+    "pillow",
+    "timm",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Return versions of Python and the packages that training depends on, and where it ran."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "device": device,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+    }
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write a report as JSON."""
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
