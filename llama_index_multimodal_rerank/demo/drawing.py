@@ -89,7 +89,7 @@ def draw(look: Look, seed: int, size: int = 224) -> Drawing:
     on_details[rows, columns, 0] = 0.35 + 0.65 * np.clip(shade, 0, 1.1)
     _lay(scene, before[..., :3] * on_details, before[..., 3])
 
-    scene += rng.normal(0, 0.008, (size, size, 1)).astype(np.float32)
+    scene += np.float32(0.008) * rng.standard_normal((size, size, 1), dtype=np.float32)
     picture = Image.fromarray((np.clip(scene, 0, 1) * 255 + 0.5).astype(np.uint8))
     return Drawing(picture, body * (1 - before[..., 3]), covered)
 
@@ -209,7 +209,10 @@ def _box(mask: Array) -> tuple[slice, slice]:
 
 def _lay(scene: Array, colour: Array, alpha: Array) -> None:
     """Lay colour over the scene, in place."""
-    scene += (colour - scene) * alpha[..., None]
+    if alpha.any():
+        box = _box(alpha)
+        part = scene[box]
+        part += (colour[box] - part) * alpha[box][..., None]
 
 
 def _blurred(mask: Array, size: int, radius: float, shift: Points | None = None) -> Array:

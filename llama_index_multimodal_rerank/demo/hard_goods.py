@@ -88,7 +88,7 @@ def shoe(rng: np.random.Generator) -> Shape:
     collar = rng.uniform(-0.76, -0.62)
     upper = path(
         bezier((-0.93, 0.54), (-1.0, 0.1), (-0.82, -0.2), (-0.9, collar)),
-        bezier((-0.9, collar), (-0.75, collar + 0.2), (-0.5, collar + 0.22), (-0.3, collar + 0.02)),
+        bezier((-0.9, collar), (-0.75, collar + 0.12), (-0.5, collar + 0.14), (-0.3, collar + 0.02)),
         bezier((-0.3, collar + 0.02), (-0.24, collar - 0.12), (-0.12, collar - 0.12), (-0.06, collar + 0.02)),
         bezier((-0.06, collar + 0.02), (0.1, -0.3), (0.25, -0.12), (0.5, -0.06)),
         bezier((0.5, -0.06), (0.86, 0.0), (1.02, 0.2), (0.98, 0.54)),
@@ -96,17 +96,17 @@ def shoe(rng: np.random.Generator) -> Shape:
     sole = path(
         bezier((-0.98, 0.46), (-0.6, 0.5), (-0.1, 0.44), (0.4, 0.46)),
         bezier((0.4, 0.46), (0.7, 0.47), (0.9, 0.42), (1.01, 0.38)),
-        bezier((1.01, 0.38), (1.07, 0.52), (1.02, 0.64), (0.86, 0.64)),
-        bezier((-0.86, 0.64), (-1.0, 0.64), (-1.02, 0.58), (-0.98, 0.46)),
+        bezier((1.01, 0.38), (1.07, 0.52), (1.02, 0.63), (0.86, 0.63)),
+        bezier((-0.86, 0.63), (-1.0, 0.63), (-1.02, 0.58), (-0.98, 0.46)),
     )
-    tread = path([(-0.9, 0.615), (0.93, 0.615), (0.86, 0.66), (-0.86, 0.66)])
+    tread = path([(-0.9, 0.605), (0.93, 0.605), (0.86, 0.65), (-0.86, 0.65)])
     lining = path(
         bezier((-0.9, collar), (-0.7, collar - 0.1), (-0.45, collar - 0.05), (-0.27, collar - 0.03)),
-        bezier((-0.3, collar + 0.1), (-0.5, collar + 0.26), (-0.75, collar + 0.22), (-0.9, collar + 0.02)),
+        bezier((-0.3, collar + 0.1), (-0.5, collar + 0.2), (-0.75, collar + 0.16), (-0.9, collar + 0.02)),
     )
     front = [
-        Detail(bezier((0.42, 0.44), (0.46, 0.12), (0.55, 0.0), (0.68, -0.02)), "trim", 0.035),
-        Detail(bezier((-0.62, 0.46), (-0.5, 0.1), (-0.62, -0.15), (-0.66, collar + 0.22)), "trim", 0.035),
+        Detail(bezier((0.42, 0.44), (0.46, 0.12), (0.55, 0.0), (0.68, -0.02)), "trim", 0.028),
+        Detail(bezier((-0.62, 0.46), (-0.5, 0.1), (-0.62, -0.15), (-0.66, collar + 0.14)), "trim", 0.035),
         Detail(bezier((-0.28, collar + 0.08), (-0.1, -0.1), (0.1, 0.06), (0.4, 0.06)), "trim", 0.03),
         Detail(sole, WHITE),
         Detail(bezier((-0.97, 0.53), (-0.4, 0.57), (0.5, 0.53), (1.03, 0.48)), (0.7, 0.7, 0.72), 0.025),
@@ -114,7 +114,7 @@ def shoe(rng: np.random.Generator) -> Shape:
     ]
     eyelets = bezier((-0.2, collar + 0.14), (-0.03, -0.2), (0.1, -0.06), (0.34, 0.02), steps=4)
     upward = bezier((-0.02, collar + 0.04), (0.13, -0.34), (0.28, -0.16), (0.46, -0.1), steps=4)
-    front += [Detail(np.stack(ends), WHITE, 0.05) for ends in zip(eyelets, upward, strict=True)]
+    front += [Detail(np.stack(ends), WHITE, 0.045) for ends in zip(eyelets, upward, strict=True)]
 
     def relief(x: Array, y: Array) -> Relief:
         v = y + 0.25 * soft_step(x, 0.2, 1.0) * (0.4 - y)
@@ -169,9 +169,9 @@ def umbrella(rng: np.random.Generator) -> Shape:
 
 def notebook(rng: np.random.Generator) -> Shape:
     """Closed, its spine to the left: pages at the edge, an elastic band and a ribbon."""
-    half, band = rng.uniform(0.66, 0.74), rng.uniform(0.4, 0.48)
+    half, band = rng.uniform(0.7, 0.77), rng.uniform(0.44, 0.52)
     cover = rounded(-half, -0.95, half, 0.9, 0.06)
-    spine = path([(-half, -0.93), (-half + 0.16, -0.95), (-half + 0.16, 0.9), (-half, 0.88)])
+    spine = path([(-half, -0.93), (-half + 0.14, -0.95), (-half + 0.14, 0.9), (-half, 0.88)])
     pages = rounded(-half + 0.04, -0.9, half + 0.075, 0.97, 0.03)
     under = rounded(-half + 0.02, -0.88, half + 0.11, 1.01, 0.05)
     ribbon = path([(-0.2, 0.9), (-0.12, 0.9), (-0.1, 1.14), (-0.15, 1.09), (-0.2, 1.14)])
@@ -190,7 +190,7 @@ def notebook(rng: np.random.Generator) -> Shape:
 
     def relief(x: Array, y: Array) -> Relief:
         board = flat(x, y)
-        groove = 1 - 0.2 * np.exp(-((x + half - 0.2) ** 2) / 0.0012)
+        groove = 1 - 0.2 * np.exp(-((x + half - 0.18) ** 2) / 0.0012)
         return Relief(board.u, board.v, board.slope_x, board.slope_y, groove + 0.05 * (x - y))
 
     return Shape((cover,), relief, back, front)
