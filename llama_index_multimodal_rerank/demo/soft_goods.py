@@ -42,8 +42,8 @@ def t_shirt(rng: np.random.Generator) -> Shape:
     hem = path([(0.96, cuff - 0.17), (0.71, cuff + 0.01)])
     bottom = bezier((-waist, 0.84), (-0.2, 0.89), (0.2, 0.89), (waist, 0.84))
     front = (
-        Detail(collar, "trim", 0.085),
-        *(Detail(line, "trim", 0.022) for line in (seam, mirrored(seam), hem, mirrored(hem))),
+        Detail(collar[1:-1], "trim", 0.085),
+        *(Detail(line, "trim", 0.022) for line in (seam[1:], mirrored(seam[1:]), hem, mirrored(hem))),
         Detail(bottom, "trim", 0.02, 0.8),
     )
 
