@@ -7,6 +7,7 @@ while layers are put on one another, as numpy is several times as fast on long r
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,11 @@ def pixel_size(u: Field, v: Field) -> float:
     return max(math.sqrt(along_x * along_y), 1e-4)
 
 
-def cover(inside: Field, pixel: float) -> Field:
+def cover(inside: NDArray[np.floating[Any]], pixel: float) -> Field:
     """How much of each pixel a shape covers, 0 to 1, from the distance to its edge (positive inside)."""
     share = inside * (1 / (1.2 * pixel)) + 0.5
     np.clip(share, 0, 1, out=share)
-    return share
+    return np.asarray(share, np.float32)
 
 
 def smoothstep(low: float, high: float, value: Field) -> Field:
@@ -68,7 +69,7 @@ def pick(values: Field, cells: Cells) -> Field:
     return values.take(cells, mode="wrap")  # unlike "raise", needs no second pass over the cells
 
 
-def length(x: Field, y: Field) -> Field:
+def length(x: Field, y: NDArray[np.floating[Any]]) -> Field:
     """Euclidean length; ``np.hypot`` guards against overflow at ten times the price."""
     return np.asarray(np.sqrt(x * x + y * y), np.float32)
 

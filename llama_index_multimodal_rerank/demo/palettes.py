@@ -17,9 +17,9 @@ COLOUR_VALUES: dict[str, tuple[float, float, float]] = {
     "teal": (0.05, 0.61, 0.62),
     "blue": (0.14, 0.35, 0.86),
     "purple": (0.49, 0.20, 0.71),
-    "pink": (0.97, 0.57, 0.74),
+    "pink": (0.98, 0.52, 0.73),
     "brown": (0.54, 0.31, 0.15),
-    "grey": (0.56, 0.57, 0.59),
+    "grey": (0.52, 0.53, 0.55),
 }
 """Red, green and blue, 0 to 1, of each of ``COLOURS``."""
 
@@ -103,6 +103,6 @@ def _near(colour: str, rng: np.random.Generator) -> Field:
     value = np.array(COLOUR_VALUES[colour])
     others = np.array([other for name, other in COLOUR_VALUES.items() if name != colour])
     limit = 0.3 * np.sqrt(((others - value) ** 2).sum(axis=1)).min()
-    step = value * rng.uniform(-0.1, 0.1) + rng.normal(0, 0.02, 3) * (0.5 + value)
+    step = value * rng.uniform(-0.07, 0.07) + rng.normal(0, 0.018, 3) * (0.5 + value)
     step *= min(1.0, limit / max(float(np.linalg.norm(step)), 1e-6))
     return np.clip(value + step, 0, 1).astype(np.float32)

@@ -65,7 +65,7 @@ def floral(u: Field, v: Field, palette: Palette, rng: np.random.Generator) -> Fi
     lay(picture, palette.shade, cover(0.25 - length(along, across + 0.16), pixel))
     petal_x, petal_y = fold_five(x, -y)
     petal = length(petal_x * 1.1, petal_y - 0.245)
-    lay(picture, palette.ink, cover(larger(0.158 - petal, 0.15 - distance), pixel))
+    lay(picture, palette.ink, cover(larger(0.152 - petal, 0.15 - distance), pixel))
     lay(picture, palette.extra, cover(0.125 - distance, pixel))
     return picture
 
@@ -74,15 +74,14 @@ def waves(u: Field, v: Field, palette: Palette, rng: np.random.Generator) -> Fie
     """Rows of smooth, deep waves, a bold line and a fine one in turn."""
     picture, pixel = fill(palette.ground, u), pixel_size(u, v)
     turns = u * (2 * math.pi / rng.uniform(1.25, 1.5)) + rng.uniform(0, 2 * math.pi)
-    height, period = 0.27, 0.9
+    height, period = 0.27, 1.0
     steep = np.cos(turns) * (2 * math.pi / 1.4 * height)
     row = v + np.sin(turns) * height
     off = np.abs(row - period * np.round(row * (1 / period)))
-    even = np.float32(1) / length(
-        steep, np.ones_like(steep)
-    )  # measured across the line, so that slopes are not thinner
-    lay(picture, palette.ink, cover(0.155 - off * even, pixel))
-    lay(picture, palette.extra, cover(0.045 - (period / 2 - off) * even, pixel))
+    # measured across the line, so that slopes are not thinner
+    even: Field = np.float32(1) / length(steep, np.ones_like(steep))
+    lay(picture, palette.ink, cover(0.118 - off * even, pixel))
+    lay(picture, palette.extra, cover(0.035 - (period / 2 - off) * even, pixel))
     return picture
 
 
@@ -91,14 +90,14 @@ def stripes(u: Field, v: Field, palette: Palette, rng: np.random.Generator) -> F
     picture, period = fill(palette.ground, u), rng.uniform(0.85, 1.0)
     place = u * (1 / period) + rng.uniform(0, 1)
     off = np.abs(place - np.round(place)) * period
-    lay(picture, palette.ink, cover(0.225 * period - off, pixel_size(u, v)))
+    lay(picture, palette.ink, cover(0.205 * period - off, pixel_size(u, v)))
     return picture
 
 
 def checks(u: Field, v: Field, palette: Palette, rng: np.random.Generator) -> Field:
     """A chess board; the inked squares are a trifle smaller, so that the ground keeps the upper hand."""
     picture = fill(palette.ground, u)
-    side, half = 0.62, 0.295
+    side, half = 0.62, 0.275
     x, y = u * (1 / side) + rng.uniform(0, 1), v * (1 / side) + rng.uniform(0, 1)
     column, row = np.floor(x), np.floor(y)
     off = larger(np.abs(x - column - 0.5), np.abs(y - row - 0.5)) * side
@@ -111,13 +110,13 @@ def checks(u: Field, v: Field, palette: Palette, rng: np.random.Generator) -> Fi
 def plaid(u: Field, v: Field, palette: Palette, rng: np.random.Generator) -> Field:
     """Tartan: broad and narrow bands that cross and show through one another."""
     picture, pixel = fill(palette.ground, u), pixel_size(u, v)
-    period = rng.uniform(1.45, 1.6)
+    period = rng.uniform(1.7, 1.85)
     for along in (u, v):
         place = along * (1 / period) + rng.uniform(0, 1)
         off = np.abs(place - np.round(place)) * period
-        lay(picture, palette.ink, cover(0.165 - off, pixel) * 0.62)
-        lay(picture, palette.ink, cover(0.03 - np.abs(off - 0.29), pixel) * 0.75)
-        lay(picture, palette.extra, cover(off - (period / 2 - 0.06), pixel) * 0.85)
+        lay(picture, palette.ink, cover(0.12 - off, pixel) * 0.62)
+        lay(picture, palette.ink, cover(0.018 - np.abs(off - 0.26), pixel) * 0.75)
+        lay(picture, palette.extra, cover(off - (period / 2 - 0.045), pixel) * 0.85)
     return picture
 
 

@@ -147,7 +147,7 @@ def camouflage(u: Field, v: Field, palette: Palette, rng: np.random.Generator) -
     """Large, rounded blotches in shades of the ground, a pale and two dark ones."""
     picture, pixel = fill(palette.ground, u), pixel_size(u, v)
     u, v = u + noise(u * 1.1, v * 1.1, rng) * 0.2, v + noise(u * 1.1, v * 1.1, rng) * 0.2
-    for colour, level in ((palette.extra, 0.62), (palette.shade, 0.46), (palette.ink, 0.56)):
+    for colour, level in ((palette.extra, 0.68), (palette.shade, 0.54), (palette.ink, 0.64)):
         blotch = noise(u * 0.62, v * 0.8, rng)
         lay(picture, colour, cover((blotch - level) * 0.6, pixel))
     return picture
