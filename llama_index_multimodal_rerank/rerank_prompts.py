@@ -36,7 +36,7 @@ def describe_query(text: str, *, has_picture: bool, caption: str | None) -> str:
         return f'The query is: "{text}"'
     picture = "the picture in the red frame marked QUERY"
     if caption:
-        picture += f" ({caption})"
+        picture += f" ({caption.rstrip('.')})"
     if not text:
         return f"The query is {picture}: find candidates that show the same."
     return (

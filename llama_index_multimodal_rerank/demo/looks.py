@@ -58,11 +58,23 @@ class Look:
         kind: one of ``KINDS``.
         surface: one of ``SURFACES``.
         colour: one of ``COLOURS``; that of the ground, on which the surface is drawn.
+
+    Raises:
+        ValueError: for any other kind, surface or colour.
     """
 
     kind: str
     surface: str
     colour: str
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("kind", self.kind, KINDS),
+            ("surface", self.surface, SURFACES),
+            ("colour", self.colour, COLOURS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
 
     @property
     def held_out(self) -> bool:

@@ -1,0 +1,321 @@
+"""The reranker's last stages: its decoder learns to caption, to rank and to give a reason.
+
+Losses: at each step of the list, the labels left that fit best (a soft Plackett-Luce); the words of caption
+and reason; and, in training only, linear readings on the way: after the second layer what each candidate
+shows and what is wanted, after the third how well each candidate fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES
+from llama_index_multimodal_rerank.models.phi3_vision import (
+    Phi3VisionForConditionalGeneration,
+    Phi3VisionProcessor,
+)
+from llama_index_multimodal_rerank.models.phi3_vision.image_embedding_phi3_vision import merge_patches
+
+from .rerank_cases import (
+    TIERS,
+    Case,
+    Cases,
+    best_order,
+    caption_answer,
+    caption_prompt,
+    rank_answer,
+    rank_prompt,
+    reason_answer,
+)
+from .sheets import TILE, Pick, compose
+from .vision import NONE, Eye, Pixels, any_query_picture, labels_of, normalized, pool
+
+ATTRIBUTES_AFTER, FIT_AFTER = 2, 3
+"""Layers after which the readings are taken."""
+
+NO_COLOUR = len(COLOURS)
+END = "<|end|>"
+ASSISTANT = "<|assistant|>\n"
+
+
+@dataclass
+class Asked:
+    """A batch of prompts with their answers.
+
+    Attributes:
+        pixels: one view per prompt, and what is on it.
+        ids: (prompts, tokens), padded on the left, -1 where the picture stands.
+        mask: (prompts, tokens), 0 at padding.
+        text: (prompts, tokens), the tokens to be written, as targets of the position before; -100 elsewhere.
+        cases: of rankings; empty for captions.
+        listed: (prompts, 9), positions of the labels in the prompt, or -1.
+        written: (prompts, 9), positions of the labels in the answer, or -1.
+        wanted_at: (prompts,), the position before the labels.
+        orders: of rankings, labels from 0 as written.
+    """
+
+    pixels: Pixels
+    ids: torch.Tensor
+    mask: torch.Tensor
+    text: torch.Tensor
+    cases: list[Case]
+    listed: torch.Tensor
+    written: torch.Tensor
+    wanted_at: torch.Tensor
+    orders: list[list[int]]
+
+
+class Questions:
+    """Makes batches of prompts with answers.
+
+    Args:
+        cases: draws queries and candidates.
+        processor: of the model.
+        device: of the tensors.
+    """
+
+    def __init__(self, cases: Cases, processor: Phi3VisionProcessor, device: torch.device) -> None:
+        self.cases, self.processor, self.device = cases, processor, device
+        tokenizer = processor.tokenizer
+        self.digits: list[int] = tokenizer.convert_tokens_to_ids([str(label) for label in range(1, 10)])
+
+    def rankings(
+        self, cases: Sequence[Case], captions: Sequence[str | None], rng: np.random.Generator
+    ) -> Asked:
+        """Ask for rankings of cases, half of them with a reason."""
+        views, boxes, of_view, labels, texts, answers, orders = [], [], [], [], [], [], []
+        for number, (case, caption) in enumerate(zip(cases, captions, strict=True)):
+            view, layout = compose(case.candidates, case.picture)
+            views.append(view)
+            for pick, place in zip(case.candidates, layout.cells, strict=True):
+                of_view.append(number)
+                boxes.append(place.picture)
+                labels.append(labels_of(pick, self.cases))
+            if case.picture is not None and layout.query is not None:
+                of_view.append(number)
+                boxes.append(layout.query.picture)
+                labels.append(labels_of(case.picture, self.cases))
+            explain = bool(rng.random() < 0.5)
+            order = best_order(case, rng)
+            texts.append(rank_prompt(case.query, len(case.looks), caption=caption, explain=explain))
+            answers.append(rank_answer(order) + (reason_answer(case, order[0]) if explain else ""))
+            orders.append(order)
+        pixels = self._pixels(views, of_view, boxes, labels)
+        asked = self._asked(pixels, texts, answers, list(cases), orders)
+        return asked
+
+    def captions(self, pictures: Sequence[Pick], answers: Sequence[str]) -> Asked:
+        """Ask for captions of pictures."""
+        from llama_index_multimodal_rerank.sheet_layout import Box
+
+        views = [pick.at(TILE) for pick in pictures]
+        boxes = [Box(0, 0, TILE, TILE)] * len(views)
+        labels = [labels_of(pick, self.cases) for pick in pictures]
+        pixels = self._pixels(views, list(range(len(views))), boxes, labels)
+        return self._asked(pixels, [caption_prompt()] * len(views), list(answers), [], [])
+
+    def _pixels(self, views, of_view, boxes, labels) -> Pixels:  # type: ignore[no-untyped-def]
+        return Pixels(
+            normalized(np.stack(views), self.device),
+            torch.tensor(of_view),
+            boxes,
+            torch.tensor(labels, device=self.device),
+        )
+
+    def _asked(
+        self, pixels: Pixels, texts: list[str], answers: list[str], cases: list[Case], orders: list[list[int]]
+    ) -> Asked:
+        tokenizer = self.processor.tokenizer
+        tails = [f"{ASSISTANT}{answer}{END}" for answer in answers]
+        prompts = [f"<|user|>\n<|image_1|>\n{text}{END}\n{tail}" for text, tail in zip(texts, tails, strict=True)]
+        inputs = self.processor(text=prompts, image_sizes=[[[TILE, TILE]]] * len(prompts), padding=True)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        text = torch.full_like(ids, NONE)
+        listed = torch.full((len(ids), 9), -1)
+        written = torch.full((len(ids), 9), -1)
+        digits = torch.tensor(self.digits)
+        context = len(tokenizer(ASSISTANT, add_special_tokens=False)["input_ids"])
+        for row, tail in enumerate(tails):
+            length = len(tokenizer(tail, add_special_tokens=False)["input_ids"]) - context
+            start = ids.shape[1] - length
+            is_digit = torch.isin(ids[row], digits)
+            free = start
+            if cases:
+                n = len(orders[row])
+                listed[row, :n] = is_digit[:start].nonzero()[-n:, 0]
+                written[row, :n] = start + is_digit[start:].nonzero()[:n, 0]
+                free = int(written[row, n - 1]) + 1
+            text[row, free - 1 : -1] = ids[row, free:]
+        wanted_at = (listed[:, 0] - 2) if cases else torch.full((len(ids),), -1)
+        device = self.device
+        return Asked(
+            pixels, ids.to(device), mask.to(device), text.to(device), cases,
+            listed.to(device), written.to(device), wanted_at.to(device), orders,
+        )  # fmt: skip
+
+
+class Student(nn.Module):
+    """The whole model with its readings.
+
+    Args:
+        model: the reranker.
+        eye: its vision tower with heads.
+        digits: token ids of the labels 1 to 9.
+    """
+
+    def __init__(self, model: Phi3VisionForConditionalGeneration, eye: Eye, digits: Sequence[int]) -> None:
+        super().__init__()
+        self.model, self.eye = model, eye
+        width = model.config.hidden_size
+        self.shown = nn.ModuleList(nn.Linear(width, n) for n in (len(KINDS), len(SURFACES), len(COLOURS)))
+        self.wanted = nn.ModuleList(nn.Linear(width, n) for n in (len(KINDS), len(SURFACES), len(COLOURS) + 1))
+        self.fit = nn.Linear(width, TIERS)
+        self.digits = list(digits)
+        self.see = True
+
+    def image_features(self, patches: torch.Tensor) -> list[torch.Tensor]:
+        """Return what ``Phi3VisionImageEmbedding.encode`` makes of a picture of one tile."""
+        embedding = self.model.model.vision_embed_tokens
+        sequences = []
+        for grid in merge_patches(patches):
+            lines = embedding.lines(grid)
+            sequences.append(torch.cat([lines, embedding.glb_GN[0], lines]))
+        return list(embedding.img_projection(torch.stack(sequences)))
+
+    def hidden_states(self, asked: Asked) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Return patches and the decoder's hidden states, the last one normed."""
+        with torch.set_grad_enabled(self.see and torch.is_grad_enabled()):
+            patches = self.eye.patches(asked.pixels.views)
+        embeds = self.model.model.embed(asked.ids, self.image_features(patches))
+        outputs = self.model.model(
+            inputs_embeds=embeds, attention_mask=asked.mask, output_hidden_states=True, use_cache=False
+        )
+        return patches, (*outputs.hidden_states[:-1], outputs.last_hidden_state)
+
+    def loss(self, batch: Sequence[Asked]) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss of rankings and captions, and figures."""
+        total = torch.zeros((), device=batch[0].ids.device)
+        figures: dict[str, float] = {}
+        for asked in batch:
+            patches, hidden = self.hidden_states(asked)
+            words, right = self._words(asked, hidden[-1])
+            total = total + 0.3 * words
+            name = "reason" if asked.cases else "caption"
+            figures[f"{name}_loss"], figures[f"{name}_words"] = words.item(), right
+            if asked.cases:
+                ranking, more = self._ranking(asked, hidden)
+                total = total + ranking
+                figures |= more
+            if self.see:
+                seen, more = self.eye.heads.loss(pool(patches, asked.pixels), asked.pixels.labels)
+                total = total + 0.3 * seen
+                figures |= {f"eye_{name}_{'sheet' if asked.cases else 'alone'}": v for name, v in more.items()}
+        return total, figures
+
+    def _words(self, asked: Asked, last: torch.Tensor) -> tuple[torch.Tensor, float]:
+        at = asked.text != NONE
+        logits, wanted = self.model.lm_head(last[at]), asked.text[at]
+        return F.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean().item()
+
+    def _ranking(
+        self, asked: Asked, hidden: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        rows, columns = (asked.listed >= 0).nonzero(as_tuple=True)
+        places = asked.listed[rows, columns]
+        device = places.device
+        figures: dict[str, float] = {}
+        # What each candidate shows, and how well it fits.
+        shown = hidden[ATTRIBUTES_AFTER][rows, places]
+        looks = [case.looks[c] for case, c in _pairs(asked.cases, rows, columns)]
+        kinds = torch.tensor([KINDS.index(look.kind) for look in looks], device=device)
+        surfaces = torch.tensor([SURFACES.index(look.surface) for look in looks], device=device)
+        colours = torch.tensor([COLOURS.index(look.colour) for look in looks], device=device)
+        total = torch.zeros((), device=device)
+        for name, head, wanted in zip(("kind", "surface", "colour"), self.shown, (kinds, surfaces, colours), strict=True):
+            logits = head(shown)
+            total = total + 0.3 * F.cross_entropy(logits, wanted)
+            figures[f"cell_{name}"] = (logits.argmax(-1) == wanted).float().mean().item()
+        tiers = torch.tensor([case.tiers[c] for case, c in _pairs(asked.cases, rows, columns)], device=device)
+        logits = self.fit(hidden[FIT_AFTER][rows, places])
+        total = total + 0.5 * F.cross_entropy(logits, tiers)
+        figures["fit"] = (logits.argmax(-1) == tiers).float().mean().item()
+        # What is wanted.
+        at = hidden[ATTRIBUTES_AFTER][torch.arange(len(asked.wanted_at), device=device), asked.wanted_at]
+        queries = [case.query for case in asked.cases]
+        targets = (
+            [KINDS.index(query.kind) for query in queries],
+            [SURFACES.index(query.surface) for query in queries],
+            [COLOURS.index(query.colour) if query.colour else NO_COLOUR for query in queries],
+        )
+        for name, head, target in zip(("kind", "surface", "colour"), self.wanted, targets, strict=True):
+            logits, wanted = head(at), torch.tensor(target, device=device)
+            total = total + 0.2 * F.cross_entropy(logits, wanted)
+            figures[f"wanted_{name}"] = (logits.argmax(-1) == wanted).float().mean().item()
+        ranking, first = self._list_loss(asked, hidden[-1])
+        figures["first_right"] = first
+        return total + ranking, figures
+
+    def _list_loss(self, asked: Asked, last: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Soft Plackett-Luce over the labels left at every step of the list."""
+        rows, steps = (asked.written >= 0).nonzero(as_tuple=True)
+        logits = self.model.lm_head(last[rows, asked.written[rows, steps] - 1])[:, self.digits]  # (steps, 9)
+        targets = torch.zeros_like(logits)
+        left = torch.zeros_like(logits, dtype=torch.bool)
+        weights = torch.ones(len(rows), device=logits.device)
+        for number, (row, step) in enumerate(zip(rows.tolist(), steps.tolist(), strict=True)):
+            remaining = asked.orders[row][step:]
+            tiers = asked.cases[row].tiers
+            best = [label for label in remaining if tiers[label] == tiers[remaining[0]]]
+            targets[number, best] = 1 / len(best)
+            left[number, remaining] = True
+            weights[number] = 3.0 if step == 0 else float(len(best) < len(remaining)) * 0.5
+        log_probabilities = torch.log_softmax(logits.masked_fill(~left, -1e4), dim=-1)
+        losses = -(targets * log_probabilities).sum(-1)
+        firsts = steps == 0
+        chosen = logits[firsts].masked_fill(~left[firsts], -1e4).argmax(-1)
+        right = (targets[firsts].gather(1, chosen[:, None])[:, 0] > 0).float().mean().item()
+        return (losses * weights).sum() / weights.sum().clamp(min=1), right
+
+
+def _pairs(cases: Sequence[Case], rows: torch.Tensor, columns: torch.Tensor):  # type: ignore[no-untyped-def]
+    return ((cases[row], column) for row, column in zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def question_batch(
+    questions: Questions, rankings: int, captions: int, rng: np.random.Generator
+) -> list[Asked]:
+    """Make a batch of rankings and captions with random cases."""
+    cases = []
+    n = 9 if rng.random() < 0.85 else int(rng.integers(2, 9))  # one length a batch: no padding
+    for _ in range(rankings):
+        cases.append(questions.cases.draw(rng, num_candidates=n))
+    asked = [questions.rankings(cases, [told_caption(case, rng) for case in cases], rng)]
+    if captions:
+        pictures, answers = [], []
+        for _ in range(captions):
+            pick, answer = captioned_picture(questions.cases, rng)
+            pictures.append(pick)
+            answers.append(answer)
+        asked.append(questions.captions(pictures, answers))
+    return asked
+
+
+def told_caption(case: Case, rng: np.random.Generator) -> str | None:
+    """Return the caption that a prompt tells: mostly the right one, sometimes none."""
+    if case.picture is None or rng.random() < 0.12:
+        return None
+    return caption_answer(case.query)
+
+
+def captioned_picture(cases: Cases, rng: np.random.Generator) -> tuple[Pick, str]:
+    """Return a query's picture and its caption."""
+    while True:
+        query, picture, _ = cases.query(rng)
+        if picture is not None:
+            return picture, caption_answer(query)

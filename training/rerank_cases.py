@@ -1,0 +1,198 @@
+"""What the demo's reranker is trained on: a query, candidates, and in which order they should end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llama_index_multimodal_rerank.constraint import CLOSE, OPEN, REASON, SEPARATOR
+from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES, Look
+from llama_index_multimodal_rerank.demo.queries import DemoQuery, describe, make_query
+from llama_index_multimodal_rerank.rerank_prompts import (
+    DEFAULT_CAPTION_PROMPT,
+    DEFAULT_RANK_PROMPT,
+    describe_query,
+    list_format,
+    list_labels,
+)
+
+from .pictures import Drawn
+from .sheets import Pick
+
+FAMILY_WEIGHTS = {
+    "pattern": 0.46,
+    "kind edit": 0.13,
+    "colour edit": 0.08,
+    "surface edit": 0.08,
+    "text": 0.12,
+    "image": 0.13,
+}
+TIERS = 4
+"""From 0, nothing right, to 3, what was asked for."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One query with its candidates.
+
+    Attributes:
+        query: what is asked for.
+        picture: its picture.
+        candidates: in the order of their labels.
+        looks: what they show.
+    """
+
+    query: DemoQuery
+    picture: Pick | None
+    candidates: tuple[Pick, ...]
+    looks: tuple[Look, ...]
+
+    @property
+    def tiers(self) -> tuple[int, ...]:
+        """How well each candidate fits."""
+        return tuple(tier(self.query, look) for look in self.looks)
+
+
+def tier(query: DemoQuery, look: Look) -> int:
+    """Tell how well a product fits: 3 all, 2 kind and surface, 1 one of these, 0 neither."""
+    if query.is_answered_by(look):
+        return 3
+    return (look.kind == query.kind) + (look.surface == query.surface)
+
+
+class Cases:
+    """Draws cases from training pictures.
+
+    Args:
+        products: candidates.
+        asked: products that queries show.
+        sources: sources of surfaces that queries show.
+    """
+
+    def __init__(self, products: Drawn, asked: Drawn, sources: Drawn) -> None:
+        self.products, self.asked, self.sources = products, asked, sources
+        self._looks = looks_of(products)
+        self._by_kind = _grouped(products.labels[:, 0])
+        self._by_surface = _grouped(products.labels[:, 1])
+        self._by_both = _grouped(products.labels[:, 0] * len(SURFACES) + products.labels[:, 1])
+        self._asked = _grouped(_look_number(asked.labels))
+        self._sources = _grouped(sources.labels[:, 0])
+
+    def query(self, rng: np.random.Generator) -> tuple[DemoQuery, Pick | None, Look]:
+        """Draw a query, its picture and a product it was made for."""
+        families = list(FAMILY_WEIGHTS)
+        while True:
+            family = families[int(rng.choice(len(families), p=list(FAMILY_WEIGHTS.values())))]
+            target = self._looks[int(rng.integers(len(self._looks)))]
+            query = make_query(family, target, rng)
+            if query.picture is None:
+                return query, None, target
+            if isinstance(query.picture, str):
+                pool, drawn = self._sources[SURFACES.index(query.picture)], self.sources
+            else:
+                number = _look_number(np.array([_indices(query.picture)]))[0]
+                pool, drawn = self._asked.get(int(number), []), self.asked
+            if len(pool):  # few pictures of queries do not hold every look
+                return query, Pick(drawn, int(rng.choice(pool))), target
+
+    def draw(self, rng: np.random.Generator, *, num_candidates: int | None = None) -> Case:
+        """Draw a query, and candidates like those that a retriever returns, in any order."""
+        query, picture, _ = self.query(rng)
+        n = num_candidates or (9 if rng.random() < 0.85 else int(rng.integers(2, 9)))
+        kind, surface = KINDS.index(query.kind), SURFACES.index(query.surface)
+        right = int(rng.integers(0, min(n, 7)))
+        chosen = self._some(self._by_both[kind * len(SURFACES) + surface], right, rng)
+        while len(chosen) < n:
+            draw = rng.random()
+            if draw < 0.55:
+                more = self._some(self._by_kind[kind], 1, rng)
+            elif draw < 0.85:
+                more = self._some(self._by_surface[surface], 1, rng)
+            else:
+                more = [int(rng.integers(len(self.products)))]
+            chosen += [index for index in more if index not in chosen]
+        rng.shuffle(chosen)
+        return self.case(query, picture, chosen)
+
+    def case(self, query: DemoQuery, picture: Pick | None, candidates: Sequence[int]) -> Case:
+        """Make a case of known candidates."""
+        return Case(
+            query,
+            picture,
+            tuple(Pick(self.products, index) for index in candidates),
+            tuple(self._looks[index] for index in candidates),
+        )
+
+    @staticmethod
+    def _some(pool: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:  # type: ignore[type-arg]
+        return [int(index) for index in rng.choice(pool, size=min(count, len(pool)), replace=False)]
+
+
+def looks_of(products: Drawn) -> list[Look]:
+    """Return what each product is."""
+    return [Look(KINDS[k], SURFACES[s], COLOURS[c]) for k, s, c in products.labels.tolist()]
+
+
+def _indices(look: Look) -> tuple[int, int, int]:
+    return KINDS.index(look.kind), SURFACES.index(look.surface), COLOURS.index(look.colour)
+
+
+def _look_number(labels: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    numbers: np.ndarray = (labels[:, 0] * len(SURFACES) + labels[:, 1]) * len(COLOURS) + labels[:, 2]  # type: ignore[type-arg]
+    return numbers
+
+
+def _grouped(keys: np.ndarray) -> dict[int, np.ndarray]:  # type: ignore[type-arg]
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys.tolist()):
+        groups[key].append(index)
+    return {key: np.array(members) for key, members in groups.items()}
+
+
+# -- words ------------------------------------------------------------------------------------------
+
+
+def rank_prompt(query: DemoQuery, num_candidates: int, *, caption: str | None, explain: bool) -> str:
+    """Return the question as ``Phi3VisionRerank`` puts it."""
+    return DEFAULT_RANK_PROMPT.format(
+        query=describe_query(query.text, has_picture=query.picture is not None, caption=caption),
+        query_str=query.text,
+        query_caption=caption or "",
+        num_candidates=str(num_candidates),
+        labels=list_labels(num_candidates),
+        candidate_texts="",
+        answer_format=list_format(explain=explain, declared=False),
+    )
+
+
+def caption_prompt() -> str:
+    """Return the question for a caption as ``Phi3VisionRerank`` puts it."""
+    return DEFAULT_CAPTION_PROMPT.format()
+
+
+def caption_answer(query: DemoQuery) -> str:
+    """Return the right caption."""
+    if query.picture is None:
+        raise ValueError("the query has no picture")
+    return f"{describe(query.picture)}."
+
+
+def best_order(case: Case, rng: np.random.Generator) -> list[int]:
+    """Return labels from 0, the best tier first, equals in random order."""
+    tiers = case.tiers
+    shuffled = rng.permutation(len(tiers)).tolist()
+    return sorted(shuffled, key=lambda label: -tiers[label])
+
+
+def rank_answer(order: Sequence[int]) -> str:
+    """Return the list as the constraint has it written."""
+    return OPEN + SEPARATOR.join(str(label + 1) for label in order) + CLOSE
+
+
+def reason_answer(case: Case, best: int) -> str:
+    """Return the reason, with what leads to it."""
+    verdict = "is what was asked for" if case.tiers[best] == TIERS - 1 else "comes closest"
+    return f"{REASON} [{best + 1}] {verdict}: {describe(case.looks[best])}."

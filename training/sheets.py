@@ -1,0 +1,84 @@
+"""Sheets of training pictures, put together from memory maps without drawing anything twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from llama_index_multimodal_rerank.sheet import Cell, build_sheet
+from llama_index_multimodal_rerank.sheet_layout import TILE, Box, SheetLayout, plan_sheet
+
+from .pictures import Drawn
+
+Uint8Array = npt.NDArray[np.uint8]
+
+NUM_CROPS = 1
+"""Tiles that the demo's reranker looks at. The global view of such a sheet is the same tile once more."""
+
+PATCH = 14
+PATCHES_PER_SIDE = TILE // PATCH
+WINDOW = 6
+"""Patches per side of a window around a picture of at most 75 pixels, wherever it lies."""
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One picture of a set.
+
+    Attributes:
+        drawn: the set.
+        index: its place there.
+    """
+
+    drawn: Drawn
+    index: int
+
+    def at(self, side: int) -> Uint8Array:
+        """Return the picture with a given side, (side, side, 3)."""
+        pictures = self.drawn.pictures
+        if side in pictures:
+            return pictures[side][self.index]
+        nearest = min((size for size in pictures if size >= side), default=max(pictures))
+        picture = Image.fromarray(pictures[nearest][self.index])
+        return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS), dtype=np.uint8)
+
+
+def compose(candidates: Sequence[Pick], query: Pick | None) -> tuple[Uint8Array, SheetLayout]:
+    """Return what ``build_sheet`` would draw, (336, 336, 3), and where it lies."""
+    layout, page = _page(len(candidates), query is not None)
+    page = page.copy()
+    for pick, boxes in zip(candidates, layout.cells, strict=True):
+        _paste(page, pick, boxes.picture)
+    if query is not None and layout.query is not None:
+        _paste(page, query, layout.query.picture)
+    return page, layout
+
+
+def _paste(page: Uint8Array, pick: Pick, box: Box) -> None:
+    page[box.top : box.bottom, box.left : box.right] = pick.at(box.size[0])
+
+
+@lru_cache(maxsize=64)
+def _page(num_cells: int, query: bool) -> tuple[SheetLayout, Uint8Array]:
+    layout = plan_sheet(num_cells, query=query, num_crops=NUM_CROPS)
+    blank = Image.new("RGB", (8, 8), "white")
+    sheet = build_sheet([Cell(blank)] * num_cells, blank if query else None, num_crops=NUM_CROPS)
+    return layout, np.asarray(sheet.image, dtype=np.uint8)
+
+
+def patches_of(box: Box) -> npt.NDArray[np.int64]:
+    """Return which of the 24 x 24 patches show a box, row by row."""
+    rows = np.arange(box.top // PATCH, -(-box.bottom // PATCH))
+    columns = np.arange(box.left // PATCH, -(-box.right // PATCH))
+    return (rows[:, None] * PATCHES_PER_SIDE + columns).reshape(-1)
+
+
+def window_of(box: Box) -> tuple[int, int]:
+    """Return the first patch row and column of the window around a box."""
+    last = PATCHES_PER_SIDE - WINDOW
+    return min(box.top // PATCH, last), min(box.left // PATCH, last)

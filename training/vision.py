@@ -1,0 +1,202 @@
+"""The reranker's first two stages: its vision tower learns to tell what the cells of a sheet show.
+
+First on windows of 6 x 6 patches around one picture each, with the position embeddings they have on the
+sheet, which costs a third; then on whole sheets, and on pictures alone as they are seen for a caption.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES
+from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
+from llama_index_multimodal_rerank.sheet_layout import Box
+
+from .rerank_cases import Cases
+from .sheets import PATCHES_PER_SIDE, TILE, WINDOW, Pick, compose, patches_of, window_of
+
+NONE = -100
+SOURCE = len(KINDS)
+"""The kind of pictures that show where a surface comes from."""
+
+
+@dataclass
+class Pixels:
+    """Views with what is seen where.
+
+    Attributes:
+        views: (views, 3, 336, 336), normalised.
+        of_view: (pictures,), which view a picture is on.
+        boxes: where it lies there.
+        labels: (pictures, 3), kind, surface and colour; -100 where there is none.
+    """
+
+    views: torch.Tensor
+    of_view: torch.Tensor
+    boxes: list[Box]
+    labels: torch.Tensor
+
+
+class Heads(nn.Module):
+    """Linear readings of kind, surface and colour; used in training only."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.heads = nn.ModuleList(
+            nn.Linear(width, classes) for classes in (len(KINDS) + 1, len(SURFACES), len(COLOURS))
+        )
+
+    def loss(self, pooled: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss and the share of right readings.
+
+        Args:
+            pooled: (pictures, width).
+            labels: (pictures, 3); -100 where there is none.
+        """
+        pooled = self.norm(pooled)
+        total = pooled.sum() * 0
+        figures = {}
+        for name, weight, head, wanted in zip(
+            ("kind", "surface", "colour"), (0.5, 1.0, 0.5), self.heads, labels.T, strict=True
+        ):
+            logits = head(pooled)  # (pictures, classes)
+            known = wanted != NONE
+            if known.any():  # a loss of nothing is NaN
+                total = total + weight * F.cross_entropy(logits[known], wanted[known], label_smoothing=0.05)
+                figures[name] = (logits[known].argmax(-1) == wanted[known]).float().mean().item()
+        return total, figures
+
+
+class Eye(nn.Module):
+    """The parts that see: the vision tower and the heads.
+
+    Args:
+        model: the reranker.
+    """
+
+    def __init__(self, model: Phi3VisionForConditionalGeneration) -> None:
+        super().__init__()
+        self.tower = model.model.vision_embed_tokens.img_processor
+        self.heads = Heads(model.config.vision_config.hidden_size)
+
+    @property
+    def used_layers(self) -> nn.ModuleList:
+        """The layers whose output the model uses: all but the last."""
+        layers: nn.ModuleList = self.tower.encoder.layers[:-1]
+        return layers
+
+    def patches(self, views: torch.Tensor) -> torch.Tensor:
+        """Return features of all patches, (views, 576, width)."""
+        hidden = self.tower.embeddings(views)
+        return self._encode(hidden)
+
+    def windows(self, pixels: Pixels) -> torch.Tensor:
+        """Return features of the window around each picture, (pictures, 36, width)."""
+        embeddings = self.tower.embeddings
+        corners = [window_of(box) for box in pixels.boxes]
+        side = WINDOW * (TILE // PATCHES_PER_SIDE)
+        crops = torch.stack(
+            [
+                pixels.views[view, :, row * 14 : row * 14 + side, column * 14 : column * 14 + side]
+                for view, (row, column) in zip(pixels.of_view.tolist(), corners, strict=True)
+            ]
+        )
+        patches = embeddings.patch_embedding(crops).flatten(2).transpose(1, 2)  # (pictures, 36, width)
+        grid = torch.arange(WINDOW)
+        offsets = (grid[:, None] * PATCHES_PER_SIDE + grid).reshape(-1)
+        firsts = torch.tensor([row * PATCHES_PER_SIDE + column for row, column in corners])
+        places = (1 + firsts[:, None] + offsets).to(patches.device)  # (pictures, 36); 0 is the class position
+        patches = patches + embeddings.position_embedding(places)
+        first = embeddings.class_embedding + embeddings.position_embedding.weight[0]
+        return self._encode(torch.cat([first.expand(len(patches), 1, -1), patches], dim=1))
+
+    def _encode(self, hidden: torch.Tensor) -> torch.Tensor:
+        hidden = self.tower.pre_layrnorm(hidden)
+        for layer in self.used_layers:
+            hidden = layer(hidden, attention_mask=None)
+        return hidden[:, 1:]
+
+    def window_loss(self, pixels: Pixels) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss of pictures looked at one by one."""
+        return self.heads.loss(self.windows(pixels).mean(1), pixels.labels)
+
+    def sheet_loss(self, pixels: Pixels) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss of pictures looked at on their sheets."""
+        patches = self.patches(pixels.views)
+        return self.heads.loss(pool(patches, pixels), pixels.labels)
+
+
+def pool(patches: torch.Tensor, pixels: Pixels) -> torch.Tensor:
+    """Return the mean of the patches that show each picture, (pictures, width)."""
+    return torch.stack(
+        [
+            patches[view, torch.from_numpy(patches_of(box)).to(patches.device)].mean(0)
+            for view, box in zip(pixels.of_view.tolist(), pixels.boxes, strict=True)
+        ]
+    )
+
+
+def normalized(views: np.ndarray, device: torch.device) -> torch.Tensor:  # type: ignore[type-arg]
+    """Return uint8 views (views, 336, 336, 3) as the model is given them, (views, 3, 336, 336)."""
+    values = torch.from_numpy(views).to(device).permute(0, 3, 1, 2).float() / 255
+    mean = torch.tensor(OPENAI_CLIP_MEAN, device=device)[:, None, None]
+    std = torch.tensor(OPENAI_CLIP_STD, device=device)[:, None, None]
+    return (values - mean) / std
+
+
+def labels_of(pick: Pick, cases: Cases) -> tuple[int, int, int]:
+    """Return kind, surface and colour of a picture."""
+    labels = pick.drawn.labels[pick.index].tolist()
+    if pick.drawn is cases.sources:
+        return SOURCE, labels[0], NONE
+    return labels[0], labels[1], labels[2]
+
+
+def sheets_batch(cases: Cases, sheets: int, alone: int, device: torch.device, rng: np.random.Generator) -> Pixels:
+    """Make sheets of random pictures, and pictures alone.
+
+    Args:
+        cases: draws them.
+        sheets: number of sheets, with a query picture or without.
+        alone: number of pictures that fill a view.
+        device: of the tensors.
+        rng: random numbers.
+    """
+    views, of_view, boxes, labels = [], [], [], []
+    for number in range(sheets):
+        case = cases.draw(rng)
+        view, layout = compose(case.candidates, case.picture)
+        views.append(view)
+        shown = [*zip(case.candidates, layout.cells, strict=True)]
+        if case.picture is not None and layout.query is not None:
+            shown.append((case.picture, layout.query))
+        for pick, place in shown:
+            of_view.append(number)
+            boxes.append(place.picture)
+            labels.append(labels_of(pick, cases))
+    for number in range(sheets, sheets + alone):
+        pick = any_query_picture(cases, rng)
+        views.append(pick.at(TILE))
+        of_view.append(number)
+        boxes.append(Box(0, 0, TILE, TILE))
+        labels.append(labels_of(pick, cases))
+    stacked = np.stack(views)
+    # Mirrored and in other light they show the same.
+    light = rng.uniform(0.9, 1.1, size=(len(stacked), 1, 1, 1)).astype(np.float32)
+    stacked = np.clip(stacked * light, 0, 255).astype(np.uint8)
+    return Pixels(normalized(stacked, device), torch.tensor(of_view), boxes, torch.tensor(labels, device=device))
+
+
+def any_query_picture(cases: Cases, rng: np.random.Generator) -> Pick:
+    """Return a picture such as queries have."""
+    while True:
+        _, picture, _ = cases.query(rng)
+        if picture is not None:
+            return picture
