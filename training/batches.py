@@ -80,7 +80,7 @@ class Batch:
 
 
 class BatchSampler:
-    """Draws batches; the one of a step depends on the seed and the step alone.
+    """Draws batches.
 
     Args:
         products: pictures to be found, and pictures of queries.
@@ -88,7 +88,6 @@ class BatchSampler:
         tokenizer: of the model.
         image_size: side of the pictures to take, in pixels.
         batch_size: queries of a batch.
-        seed: a number from 0.
     """
 
     def __init__(
@@ -99,11 +98,9 @@ class BatchSampler:
         *,
         image_size: int,
         batch_size: int,
-        seed: int,
     ) -> None:
         self._tokenizer = tokenizer
         self._batch_size = batch_size
-        self._seed = seed
         self._products, self._sources = products.pictures[image_size], sources.pictures[image_size]
         self._looks = [
             Look(KINDS[kind], SURFACES[surface], COLOURS[colour]) for kind, surface, colour in products.labels
@@ -115,9 +112,8 @@ class BatchSampler:
         for row, surface in enumerate(sources.labels[:, 0]):
             self._rows[SURFACES[surface]].append(row)
 
-    def batch(self, step: int) -> Batch:
-        """Return the batch of a step."""
-        rng = np.random.default_rng([self._seed, step])
+    def batch(self, rng: np.random.Generator) -> Batch:
+        """Draw a batch."""
         drawn = [self._draw(rng) for _ in range(self._batch_size)]
         drawn.sort(key=lambda pair: pair[1].picture is None)
         queries = [query for _, query in drawn]

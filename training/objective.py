@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
 
 import torch
 from torch import nn
@@ -45,44 +44,36 @@ class AttributeHeads(nn.Module):
         return loss
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Losses of a batch, scalars.
-
-    Attributes:
-        contrast: of finding the answer among the batch, and the query.
-        attributes: of naming kind, surface and colour.
-        accuracy: share of queries whose answer comes first.
-    """
-
-    contrast: torch.Tensor
-    attributes: torch.Tensor
-    accuracy: torch.Tensor
-
-    @property
-    def total(self) -> torch.Tensor:
-        """What to minimise."""
-        return self.contrast + ATTRIBUTE_WEIGHT * self.attributes
-
-
-def losses(model: VisualizedBGEModel, heads: Mapping[str, nn.Module] | nn.ModuleDict, batch: Batch) -> Losses:
-    """Embed a batch and compute its losses.
+class Objective(nn.Module):
+    """The loss of a batch, and the weights that it trains.
 
     Args:
         model: the model; the logarithm of the similarities' scale is its ``logit_scale``.
-        heads: attribute classifiers for "query" and "target".
-        batch: on the model's device.
     """
-    queries, targets = embed_queries(model, batch), embed_targets(model, batch)
-    scale = model.logit_scale.exp().clamp(max=MAX_SCALE)
-    logits = scale * F.normalize(queries, dim=-1) @ F.normalize(targets, dim=-1).T
-    logits = logits.masked_fill(other_answers(batch.wanted, batch.target_labels), float("-inf"))
-    own = torch.arange(len(logits), device=logits.device)
-    return Losses(
-        contrast=(F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2,
-        attributes=(heads["query"](queries, batch.told) + heads["target"](targets, batch.target_labels)) / 2,
-        accuracy=(logits.detach().argmax(dim=1) == own).float().mean(),
-    )
+
+    def __init__(self, model: VisualizedBGEModel) -> None:
+        super().__init__()
+        self.model = model
+        dim = model.config.text.hidden_size
+        self.query_heads, self.target_heads = AttributeHeads(dim), AttributeHeads(dim)
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss of a batch, and figures: its parts, share of first places, scale."""
+        queries, targets = embed_queries(self.model, batch), embed_targets(self.model, batch)
+        scale = self.model.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()
+        logits = scale * F.normalize(queries, dim=-1) @ F.normalize(targets, dim=-1).T
+        logits = logits.masked_fill(other_answers(batch.wanted, batch.target_labels), float("-inf"))
+        own = torch.arange(len(logits), device=logits.device)
+        contrast = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        attributes = self.query_heads(queries, batch.told) + self.target_heads(targets, batch.target_labels)
+        first_places = (logits.detach().argmax(dim=1) == own).float().mean()
+        figures = {
+            "contrast": contrast.item(),
+            "attributes": attributes.item() / 2,
+            "first_places": first_places.item(),
+            "scale": scale.item(),
+        }
+        return contrast + ATTRIBUTE_WEIGHT * attributes / 2, figures
 
 
 def other_answers(wanted: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -4,12 +4,13 @@
         --sources 4800 --source-sizes 63 112 224
 
 Drawing takes longer than a training step, so both recipes read pictures from here. An interrupted run
-continues where it stopped; a later one adds the sizes that are missing.
+continues where it stopped; a later one adds the sizes that are missing, or takes the first of the pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -20,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from llama_index_multimodal_rerank.demo.drawing import draw_product
-from llama_index_multimodal_rerank.demo.sources import draw_source
 from PIL import Image
 from tqdm import tqdm
 
+from llama_index_multimodal_rerank.demo.drawing import draw_product
 from llama_index_multimodal_rerank.demo.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
+from llama_index_multimodal_rerank.demo.sources import draw_source
 
 TRAINING_SEEDS = 1_000_000
 """Pictures of the demo and of evaluations have seeds below, those of training have seeds from here on."""
@@ -70,7 +71,7 @@ def draw_products(
         workers: processes that draw; None takes one per processor.
 
     Raises:
-        ValueError: the folder holds pictures of another count, another seed or other drawing code.
+        ValueError: the folder holds fewer pictures, or those of another seed or other drawing code.
     """
     draws = [np.random.default_rng([seed, i]) for i in range(count)]
     pairs = [_SEEN[int(rng.integers(len(_SEEN)))] for rng in draws]
@@ -122,14 +123,16 @@ def _draw(
     folder.mkdir(parents=True, exist_ok=True)
     labels = np.array(rows, dtype=np.int64)
     first_seed = TRAINING_SEEDS * (1 + seed)
-    _check_labels(folder / f"{name}-labels.npy", labels)
+    kept = _kept_labels(folder / f"{name}-labels.npy", labels)
+    room = len(kept)
     starts = range(0, len(rows), _CHUNK)
     # One mark per chunk and size, set when the chunk is written.
     done = {
-        size: _open_map(folder / f"{name}-{size}-done.npy", (len(starts),)) for size in sorted(set(sizes))
+        size: _open_map(folder / f"{name}-{size}-done.npy", (math.ceil(room / _CHUNK),))
+        for size in sorted(set(sizes))
     }
     pictures = {
-        size: _open_map(folder / f"{name}-{size}.npy", (len(rows), size, size, 3)) for size in sorted(done)
+        size: _open_map(folder / f"{name}-{size}.npy", (room, size, size, 3)) for size in sorted(done)
     }
     for size, marks in done.items():
         if marks[0]:
@@ -144,7 +147,7 @@ def _draw(
         for chunk, start in enumerate(starts)
         if (missing := [size for size in done if not done[size][chunk]])
     }
-    work = partial(_draw_chunk, folder, name, draw, labels, first_seed)
+    work = partial(_draw_chunk, folder, name, draw, kept, first_seed)
     with tqdm(total=len(rows), desc=f"Drawing {name}", unit="picture") as progress:
         progress.update(sum(len(labels[start : start + _CHUNK]) for start in starts if start not in jobs))
         for start in _run(work, jobs, workers or os.cpu_count() or 1):
@@ -152,7 +155,8 @@ def _draw(
                 done[size][start // _CHUNK] = 1
             progress.update(len(labels[start : start + _CHUNK]))
     return Drawn(
-        labels, {size: np.load(folder / f"{name}-{size}.npy", mmap_mode="r") for size in sorted(done)}
+        labels,
+        {size: np.load(folder / f"{name}-{size}.npy", mmap_mode="r")[: len(rows)] for size in sorted(done)},
     )
 
 
@@ -196,13 +200,17 @@ def _reduced(picture: Image.Image, sizes: Sequence[int]) -> list[Uint8Array]:
     ]
 
 
-def _check_labels(path: Path, labels: Int64Array) -> None:
+def _kept_labels(path: Path, labels: Int64Array) -> Int64Array:
+    """Return the labels of all pictures that the files have room for; the first are ``labels``."""
     if not path.exists():
         np.save(path, labels)
-    elif not np.array_equal(np.load(path), labels):
+    kept = np.load(path)
+    if not np.array_equal(kept[: len(labels)], labels):
         raise ValueError(
-            f"{path.parent} holds pictures of another count or seed. Delete them, or name another folder."
+            f"{path.parent} holds {len(kept)} pictures, not {len(labels)} or more, or of another seed. "
+            f"Delete them, or name another folder."
         )
+    return kept  # type: ignore[no-any-return]
 
 
 def _open_map(path: Path, shape: tuple[int, ...]) -> Uint8Array:
