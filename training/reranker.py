@@ -34,9 +34,9 @@ STEPS = {"cells": 1500, "sheets": 600, "decoder": 2500, "lists": 500}
 def train(args: argparse.Namespace) -> dict[str, object]:
     """Train all stages, save the model, return the report."""
     device = torch.device(args.device)
-    products = draw_products(args.cache / "products", args.products, seed=args.seed, sizes=SIZES)
+    products = draw_products(args.cache, args.products, seed=args.seed, sizes=SIZES)
     asked = draw_products(args.cache / "asked", args.asked, seed=args.seed + 1, sizes=QUERY_SIZES)
-    sources = draw_sources(args.cache / "sources", args.sources, seed=args.seed, sizes=QUERY_SIZES)
+    sources = draw_sources(args.cache, args.sources, seed=args.seed, sizes=QUERY_SIZES)
     torch.manual_seed(args.seed)
     model, processor = make_model()
     model.to(device)
