@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 30.0
 """How long a request is repeated while a server does not answer."""
 
+_WRITING: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)  # by file
 _OPENING = threading.Lock()  # a repair has the file for itself for a moment
 
 
@@ -102,6 +104,9 @@ class LiteMilvusClient(MilvusClient):
 
     Lite writes index files in place: one whose writer was killed is cut short, and the collection
     cannot be loaded any more. Indexes follow from the rows, so they are then removed and made anew.
+    Lite lets writes and flushes run at once, on one log: their bytes may mix, and a row may be written to
+    a log that is about to be removed. Both lose rows when the process is killed. So they take turns.
+
     What else a killed process leaves is put right before the file is opened (:mod:`.lite_repair`).
     """
 
@@ -110,6 +115,7 @@ class LiteMilvusClient(MilvusClient):
             repair(uri)
             super().__init__(uri, **kwargs)
         self._place = uri
+        self._writing = _WRITING[uri]
         self._unflushed: set[str] = set()
         self._torn: set[str] = set()
 
@@ -121,13 +127,24 @@ class LiteMilvusClient(MilvusClient):
         """As ``MilvusClient.upsert``."""
         return self._write(super().upsert, collection_name, *args, **kwargs)
 
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        """As ``MilvusClient.delete``."""
+        with self._writing:
+            return super().delete(*args, **kwargs)
+
+    def flush(self, *args: Any, **kwargs: Any) -> Any:
+        """As ``MilvusClient.flush``."""
+        with self._writing:
+            return super().flush(*args, **kwargs)
+
     def _write(self, write: Callable[..., Any], collection_name: str, *args: Any, **kwargs: Any) -> Any:
         self._unflushed.add(collection_name)
         try:
-            if collection_name in self._torn:
-                self.flush(collection_name)  # begins a new log
-                self._torn.discard(collection_name)
-            return write(collection_name, *args, **kwargs)
+            with self._writing:
+                if collection_name in self._torn:
+                    self.flush(collection_name)  # begins a new log
+                    self._torn.discard(collection_name)
+                return write(collection_name, *args, **kwargs)
         except MilvusException as error:
             if "[Errno " not in error.message:
                 raise

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from indexing_child import OneWord, open_store
 from killed_states import State, Tree, node, read_tree, record, write_tree
 from llama_index.core.vector_stores.types import VectorStoreQuery
 from llama_index.vector_stores.milvus import MilvusVectorStore
-from milvus_lite import MilvusLite, server_manager_instance
+from milvus_lite import Collection, MilvusLite, server_manager_instance
+from milvus_lite.storage.wal import WAL
 
 from llama_index_multimodal_rerank.lite_repair import repair
 
@@ -262,6 +266,45 @@ def test_killed_while_old_logs_were_removed(path: Path) -> None:
         assert rows(store) == rows_by_id(store, ["1", "2", "3"]) == [("1", 2), ("3", 2)]
         assert ids_by_vector(store, "1", 2) == ["1", "3"]
         close(path)
+
+
+def test_writes_and_flushes_take_turns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(str(path))
+    other = open_store(str(path))
+    busy: list[str] = []
+    together: list[list[str]] = []
+    second = threading.Event()
+
+    def alone(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def method(*args: Any, **kwargs: Any) -> Any:
+            busy.append(name)
+            if len(busy) > 1:
+                together.append(list(busy))
+                second.set()
+            second.wait(0.2)
+            try:
+                return original(*args, **kwargs)
+            finally:
+                busy.remove(name)
+
+        return method
+
+    for owner, name in ((WAL, "write_insert"), (WAL, "write_delete"), (Collection, "flush")):
+        monkeypatch.setattr(owner, name, alone(name, getattr(owner, name)))
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(
+            lambda job: job(),
+            [
+                lambda: store.add([node("1", 1)]),
+                lambda: other.add([node("2", 1)]),
+                lambda: other.delete_nodes(["3"]),
+                lambda: store.client.flush("images"),
+                lambda: other.client.flush("images"),
+            ],
+        ):
+            pass
+    assert together == []
+    assert rows(store) == [("1", 1), ("2", 1)]
 
 
 @pytest.mark.parametrize("manifest", [None, "", "[]", "{}", '{"active_wal_number": null}'])
