@@ -18,8 +18,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from milvus_lite import DataDirLockedError, MilvusLite
-
 logger = logging.getLogger(__name__)
 
 DROPPED_PREFIX = "_dropped_"
@@ -56,6 +54,8 @@ def repair(path: str) -> None:
     """Put right what a killed process left. Nothing is done when the file is new, or open anywhere."""
     if not Path(path).is_dir():
         return
+    from milvus_lite import DataDirLockedError, MilvusLite  # not there on Windows, nor needed for a server
+
     try:
         lock = MilvusLite(path)
     except (DataDirLockedError, OSError):
