@@ -74,6 +74,8 @@ def milvus_store(
 
     Raises:
         EmbeddingMismatchError: the collection belongs to another embedding; says which.
+        FileExistsError: a Milvus Lite file holds remains of the collection that cannot be read, and that
+            may hold rows; ``overwrite`` removes them.
         ConnectionError: Milvus does not answer at ``uri``, or another process has the file open.
         ValueError: ``uri`` or ``similarity_metric`` is not usable, or the collection is hybrid and
             no ``sparse_embedding_function`` was given (or the other way round).
@@ -90,17 +92,28 @@ def milvus_store(
     fingerprint = {**embed_model.fingerprint, "dim": str(embed_model.dim), "metric": metric}
     own = inspect.signature(MilvusVectorStore.__init__).parameters
     connection = {name: value for name, value in kwargs.items() if name not in own}
-    from .milvus_client import LiteMilvusClient, ThreadedMilvusClient, was_killed
+    from .lite_repair import collection_folder, is_remains, may_hold_rows
+    from .milvus_client import LiteMilvusClient, ThreadedMilvusClient
 
-    killed = local and was_killed(uri)
     client = _connect(uri, token, local, connection)
 
-    if overwrite and client.has_collection(collection_name):
+    if isinstance(client, LiteMilvusClient):
+        folder = collection_folder(uri, collection_name, connection.get("db_name", ""))
+        if overwrite:
+            client.drop_whole_collection(folder)
+        elif is_remains(folder) and may_hold_rows(folder):
+            raise FileExistsError(
+                f"{str(folder)!r} may hold rows of a collection {collection_name!r}, but its schema.json, "
+                "which tells how to read them, is missing. Put it back from a backup, or choose another "
+                "collection_name, or remove what is there with overwrite=True."
+            )
+    elif overwrite and client.has_collection(collection_name):
         client.drop_collection(collection_name)
     hybrid = sparse_embedding_function is not None
-    remembered = client.has_collection(collection_name) and _check_collection(
-        client, collection_name, fingerprint, hybrid=hybrid
-    )
+    exists = client.has_collection(collection_name)
+    remembered = exists and _check_collection(client, collection_name, fingerprint, hybrid=hybrid)
+    if exists and not remembered:
+        _drop_indexes(client, collection_name)
     store = MilvusVectorStore(
         uri=uri,
         token=token,
@@ -119,17 +132,6 @@ def milvus_store(
             collection_name, {FINGERPRINT_PROPERTY: json.dumps(fingerprint, sort_keys=True)}
         )
     client.load_collection(collection_name)  # Lite opens collections unloaded
-    if (
-        killed
-        and isinstance(client, LiteMilvusClient)
-        and (doubled := client.remove_doubles(collection_name))
-    ):
-        logger.warning(
-            "The process that wrote %r last was killed; %d rows that were there twice were made one.",
-            uri,
-            doubled,
-        )
-
     store._milvusclient = client
     store._async_milvusclient = ThreadedMilvusClient(client)
     if local:
@@ -207,6 +209,13 @@ def _check_collection(
             "collection_name, or rebuild it with overwrite=True."
         )
     return True
+
+
+def _drop_indexes(client: MilvusClient, collection_name: str) -> None:
+    """Let MilvusVectorStore make all indexes: where there is one, it takes the others to be there."""
+    client.release_collection(collection_name)
+    for index in client.list_indexes(collection_name):
+        client.drop_index(collection_name, index)
 
 
 def _warn_if_large(client: MilvusClient, collection_name: str) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
+import shutil
+import threading
 import time
-from collections import Counter
+import uuid
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,20 +19,15 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import Status
 from pymilvus.exceptions import MilvusException
 
+from .lite_repair import DROPPED_PREFIX, collection_folders, is_remains, repair
+
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
 """How long a request is repeated while a server does not answer."""
 
-_ROWS_AT_ONCE = 100
-
-
-def was_killed(path: str) -> bool:
-    """Tell whether the last process that wrote to a Milvus Lite file did not close it.
-
-    True also while this process has it open. Asked before it is opened.
-    """
-    return any(Path(path).glob("collections/*/wal/*"))
+_WRITING: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)  # by file
+_OPENING = threading.Lock()  # a repair has the file for itself for a moment
 
 
 class MilvusUnavailableError(MilvusException, ConnectionError):
@@ -105,11 +104,18 @@ class LiteMilvusClient(MilvusClient):
 
     Lite writes index files in place: one whose writer was killed is cut short, and the collection
     cannot be loaded any more. Indexes follow from the rows, so they are then removed and made anew.
+    Lite lets writes and flushes run at once, on one log: their bytes may mix, and a row may be written to
+    a log that is about to be removed. Both lose rows when the process is killed. So they take turns.
+
+    What else a killed process leaves is put right before the file is opened (:mod:`.lite_repair`).
     """
 
     def __init__(self, uri: str, **kwargs: Any) -> None:
-        super().__init__(uri, **kwargs)
+        with _OPENING:
+            repair(uri)
+            super().__init__(uri, **kwargs)
         self._place = uri
+        self._writing = _WRITING[uri]
         self._unflushed: set[str] = set()
         self._torn: set[str] = set()
 
@@ -121,13 +127,24 @@ class LiteMilvusClient(MilvusClient):
         """As ``MilvusClient.upsert``."""
         return self._write(super().upsert, collection_name, *args, **kwargs)
 
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        """As ``MilvusClient.delete``."""
+        with self._writing:
+            return super().delete(*args, **kwargs)
+
+    def flush(self, *args: Any, **kwargs: Any) -> Any:
+        """As ``MilvusClient.flush``."""
+        with self._writing:
+            return super().flush(*args, **kwargs)
+
     def _write(self, write: Callable[..., Any], collection_name: str, *args: Any, **kwargs: Any) -> Any:
         self._unflushed.add(collection_name)
         try:
-            if collection_name in self._torn:
-                self.flush(collection_name)  # begins a new log
-                self._torn.discard(collection_name)
-            return write(collection_name, *args, **kwargs)
+            with self._writing:
+                if collection_name in self._torn:
+                    self.flush(collection_name)  # begins a new log
+                    self._torn.discard(collection_name)
+                return write(collection_name, *args, **kwargs)
         except MilvusException as error:
             if "[Errno " not in error.message:
                 raise
@@ -159,7 +176,11 @@ class LiteMilvusClient(MilvusClient):
         try:
             return super().load_collection(collection_name, *args, **kwargs)
         except MilvusException as error:
-            indexes = list(Path(self._place).glob("collections/*/partitions/*/indexes/*"))
+            indexes = [
+                index
+                for folder in collection_folders(self._place)
+                for index in folder.glob("partitions/*/indexes/*")
+            ]
             if not indexes:
                 raise
             for index in indexes:
@@ -172,29 +193,18 @@ class LiteMilvusClient(MilvusClient):
             )
             return super().load_collection(collection_name, *args, **kwargs)
 
-    def remove_doubles(self, collection_name: str) -> int:
-        """Leave one row of each id, and return how many ids had more.
+    def drop_whole_collection(self, folder: Path) -> None:
+        """Drop the collection that is, or was, in ``folder``; if killed meanwhile, whole or not at all.
 
-        When a process is killed between the two last steps of a flush, Lite (3.2.2) opens the
-        collection with the flushed rows twice: from the segment and from the log.
+        Lite removes file after file, the schema somewhere in between.
         """
-        rows = self.query(collection_name, filter='id != ""', output_fields=["id"])
-        doubled = [row_id for row_id, count in Counter(row["id"] for row in rows).items() if count > 1]
-        functions = self.describe_collection(collection_name).get("functions", [])
-        computed = {name for function in functions for name in function["output_field_names"]}
-        for start in range(0, len(doubled), _ROWS_AT_ONCE):
-            some = self.query(
-                collection_name, ids=doubled[start : start + _ROWS_AT_ONCE], output_fields=["*"]
-            )
-            kept = {row["id"]: row for row in some}
-            self.upsert(
-                collection_name,
-                [
-                    {name: value for name, value in row.items() if name not in computed}
-                    for row in kept.values()
-                ],
-            )
-        return len(doubled)
+        dropped = f"{DROPPED_PREFIX}{uuid.uuid4().hex}"
+        with contextlib.suppress(MilvusException):  # there is none, or none that can be read
+            self.rename_collection(folder.name, dropped)
+        self.drop_collection(dropped)
+        self.drop_collection(folder.name)
+        if is_remains(folder):
+            shutil.rmtree(folder)
 
     def _flush_if_written(self, collection_name: str) -> None:
         if collection_name in self._unflushed:

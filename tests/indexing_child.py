@@ -55,16 +55,19 @@ def embedded(folder: Path) -> list[ImageTextNode]:
 
 
 def index(uri: str, folder: Path, acknowledged: Connection) -> None:
-    """Add all pictures; send the ids of every batch once it is added. Sends None when done."""
+    """Add all pictures, in batches; send the ids of every batch once it is added."""
+    acknowledged.send([])  # about to begin
+    store = open_store(uri)
+    _add_all(store, embedded(folder), acknowledged)
+
+
+def index_until_killed(uri: str, folder: Path, acknowledged: Connection) -> None:
+    """As :func:`index`, a hundred times: however slow the killer is, there is something to cut short."""
     acknowledged.send([])  # about to begin
     store = open_store(uri)
     nodes = embedded(folder)
-    for start in range(0, len(nodes), BATCH):
-        batch = nodes[start : start + BATCH]
-        acknowledged.send(store.add(batch))
-        if start % (3 * BATCH) == 0:  # a search flushes
-            store.query(VectorStoreQuery(query_embedding=batch[0].embedding, similarity_top_k=1))
-    acknowledged.send(None)
+    for _ in range(100):
+        _add_all(store, nodes, acknowledged)
 
 
 def index_and_die_in_flush(uri: str, folder: Path, acknowledged: Connection, words: Any = None) -> None:
@@ -114,6 +117,14 @@ def index_on_a_full_disk(uri: str, folder: Path, acknowledged: Connection) -> No
     for start in range(done, len(nodes), BATCH):
         acknowledged.send(store.add(nodes[start : start + BATCH]))
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _add_all(store: MilvusVectorStore, nodes: list[ImageTextNode], acknowledged: Connection) -> None:
+    for start in range(0, len(nodes), BATCH):
+        batch = nodes[start : start + BATCH]
+        acknowledged.send(store.add(batch))
+        if start % (3 * BATCH) == 0:  # a search flushes
+            store.query(VectorStoreQuery(query_embedding=batch[0].embedding, similarity_top_k=1))
 
 
 def look_and_finish(uri: str, folder: Path, answer: Connection) -> None:

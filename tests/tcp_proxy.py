@@ -16,6 +16,8 @@ class CuttingProxy:
         self.port = self.listener.getsockname()[1]
         self.open: list[socket.socket] = []
         self.budget: int | None = None
+        self.absent_seconds: float | None = None
+        self.absences = 0
         self._accepting = True
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -64,10 +66,17 @@ class CuttingProxy:
     def go_away(self) -> None:
         """Cut all connections and refuse new ones until :meth:`come_back`."""
         self._accepting = False
+        self.absences += 1
+        if self.absent_seconds is not None:
+            threading.Timer(self.absent_seconds, self.come_back).start()
         self.cut()
 
-    def go_away_after(self, sent_bytes: int) -> None:
-        """Go away in the middle of a request, after the client has sent so many bytes more."""
+    def go_away_after(self, sent_bytes: int, *, absent_seconds: float | None = None) -> None:
+        """Go away in the middle of a request, after the client has sent so many bytes more.
+
+        ``absent_seconds`` later, come back; None: stay away.
+        """
+        self.absent_seconds = absent_seconds
         self.budget = sent_bytes
 
     def come_back(self) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,9 +97,9 @@ def test_a_short_absence_is_sat_out(
 ) -> None:
     monkeypatch.setattr(milvus_client, "PATIENCE_SECONDS", 30.0)
     store = connect(proxy.uri)
-    proxy.go_away_after(25_000)
-    threading.Timer(1.0, proxy.come_back).start()
+    proxy.go_away_after(25_000, absent_seconds=1.0)
     store.add(embedded(folder))
+    assert proxy.absences > 0
     assert count(store) == PICTURES
 
 

@@ -92,7 +92,7 @@ def test_workers(
     child.start()
     sender.close()
     try:
-        assert receiver.poll(120), "the child hangs"
+        assert receiver.poll(600), "the child hangs"
         answer = receiver.recv()
     finally:
         child.kill()
