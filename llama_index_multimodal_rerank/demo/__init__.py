@@ -1,1 +1,1 @@
-"""The offline demo: a catalogue that is drawn, and two tiny checkpoints that were trained on such drawings."""
+"""The offline demo: a drawn catalogue, and two tiny checkpoints trained on such drawings."""
