@@ -13,6 +13,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
+from .demo.checkpoints import DEMO, checkpoint_folder
 from .image_text import ImageText, lost_picture
 from .images import (
     ImageLoadError,
@@ -49,13 +50,18 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
     string is embedded as text. An empty one is an error, and so is a text that names one of our
     pictures without carrying it (what a text splitter leaves of a picture).
 
+    ``model_name="demo"`` is a tiny model that comes with this package, for trying things out offline: it was
+    trained on drawn products alone (``llama_index_multimodal_rerank.demo``) and is of no use for photographs.
+
     Source: "VISTA: Visualized Text Embedding For Universal Multi-Modal Retrieval",
     arXiv:2406.04292, and the model card ``BAAI/bge-visualized``.
     """
 
     model_name: str = Field(
         default=DEFAULT_MODEL_NAME,
-        description="Checkpoint: a name on the hub, or the path of a local file or folder.",
+        description="Checkpoint: a name on the hub, or the path of a local file or folder; or 'demo', a tiny "
+        "model in this package that was trained on drawings and knows nothing else. For a folder called "
+        "demo write './demo'.",
     )
     device: str | None = Field(
         default=None, description="Torch device, such as 'cuda:0'. Default: the best one there is."
@@ -116,7 +122,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         from .models.visualized_bge import VisualizedBGE
 
         return VisualizedBGE.from_pretrained(
-            self.model_name,
+            checkpoint_folder("embedder") if self.model_name == DEMO else self.model_name,
             device=self.device,
             dtype=self.dtype,
             cache_folder=self.cache_folder,

@@ -1,0 +1,51 @@
+"""The name "demo" stands for what comes with the package, never for what happens to lie around."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llama_index_multimodal_rerank import VisualizedBGEEmbedding
+from llama_index_multimodal_rerank.demo import checkpoints
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder in the place of the package, without checkpoints."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    monkeypatch.setattr(checkpoints, "files", lambda _package: folder)
+    checkpoints.checkpoint_folder.cache_clear()
+    yield folder
+    checkpoints.checkpoint_folder.cache_clear()
+
+
+def test_demo_is_in_the_package_and_not_in_the_current_folder(
+    package: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_checkpoint, package / "embedder")
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert VisualizedBGEEmbedding(model_name="demo", device="cpu").dim == 64
+    with pytest.raises(OSError, match="The folder demo holds 0 weights files"):
+        _ = VisualizedBGEEmbedding(model_name="./demo", device="cpu").dim
+
+
+def test_demo_asks_no_hub(package: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def refuse(*_args: object, **_kwargs: object) -> str:
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    shutil.copytree(tiny_checkpoint, package / "embedder")
+    vector = VisualizedBGEEmbedding(model_name="demo", device="cpu").get_text_embedding("a mug")
+    assert len(vector) == 64
+
+
+def test_missing_checkpoint_says_what_to_do(package: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"embedder is not in this installation.*training\.embedder"):
+        _ = VisualizedBGEEmbedding(model_name="demo").model
