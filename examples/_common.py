@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from llama_index.core.schema import NodeWithScore
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from llama_index_multimodal_rerank import VisualizedBGEEmbedding, load_image
+from llama_index_multimodal_rerank import ImageTextQuery, VisualizedBGEEmbedding, load_image
+from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue, draw_query_picture
+from llama_index_multimodal_rerank.demo.looks import Look
 
 OUTPUT = Path("example-output")
 
@@ -49,81 +52,20 @@ def photographs() -> Path:
     return folder
 
 
-def example_embedding(model_name: str | None = None) -> VisualizedBGEEmbedding:
-    """Return the model named, or the released one, or, without a hub, a tiny untrained one."""
-    embed_model = VisualizedBGEEmbedding(**({} if model_name is None else {"model_name": model_name}))
-    if model_name is not None:
-        return embed_model
+def example_embedding() -> VisualizedBGEEmbedding:
+    """Return the released model, or without a hub the tiny one that comes with the package."""
+    embed_model = VisualizedBGEEmbedding()
     try:
         print(f"Loading {embed_model.model_name} …")
         print(f"Loaded: {embed_model.dim} dimensions, on {embed_model.model.device}.")
     except OSError as error:
         print(f"\n{error}\n")
         print("=" * 88)
-        print("NO MODEL: going on with a TINY MODEL OF RANDOM WEIGHTS, which has learnt nothing.")
-        print("It shows that everything runs, and pictures that look alike still come out near each")
-        print("other; texts mean nothing to it. Pass --model (a name or a folder) for real results.")
+        print("NO MODEL: going on with the TINY DEMO MODEL of this package, which was trained on drawings.")
+        print("It shows that everything runs; it has never seen a photograph and knows few words.")
         print("=" * 88)
-        return VisualizedBGEEmbedding(model_name=str(untrained_model(OUTPUT / "untrained-model")))
+        return VisualizedBGEEmbedding(model_name="demo")
     return embed_model
-
-
-def untrained_model(folder: Path) -> Path:
-    """Write a tiny Visualized BGE of seeded random weights, in the layout of a real checkpoint."""
-    import string
-
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE, VisualizedBGEConfig
-    from llama_index_multimodal_rerank.models.visualized_bge.modeling import VisualizedBGEModel
-    from llama_index_multimodal_rerank.models.visualized_bge.processing import TextTokenizer
-
-    characters = string.ascii_lowercase + string.digits + string.punctuation
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    words = [*special, *characters, *(f"##{character}" for character in characters)]
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))  # noqa: S106
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",  # noqa: S106
-        unk_token="[UNK]",  # noqa: S106
-        cls_token="[CLS]",  # noqa: S106
-        sep_token="[SEP]",  # noqa: S106
-    )
-    encoder = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 64, "intermediate_size": 128}
-    config = VisualizedBGEConfig.from_dict(
-        {
-            "model_type": "visualized_bge",
-            "name": "untrained",
-            "text_config": {
-                **encoder,
-                "model_type": "bert",
-                "vocab_size": len(words),
-                "max_position_embeddings": 512,
-                "type_vocab_size": 2,
-                "layer_norm_eps": 1e-12,
-                "pad_token_id": 0,
-            },
-            "vision_config": {**encoder, "patch_size": 16, "projection_dim": 64},
-        }
-    )
-    torch.manual_seed(2)
-    model = VisualizedBGEModel(config)
-    for name, weights in model.named_parameters():
-        if weights.ndim > 1:  # strong enough for single patches to matter
-            fan_in = weights[0].numel()
-            torch.nn.init.normal_(
-                weights, std=0.1 if "embed" in name and "proj" not in name else fan_in**-0.5
-            )
-    torch.nn.init.zeros_(model.logit_scale)
-    VisualizedBGE(model, TextTokenizer(wrapped, config), weights_sha256="untrained").save_pretrained(folder)
-    return folder
 
 
 def print_hits(title: str, hits: Sequence[NodeWithScore]) -> None:
@@ -133,32 +75,109 @@ def print_hits(title: str, hits: Sequence[NodeWithScore]) -> None:
         print(f"  {rank}. {hit.score:.3f}  {hit.node.metadata['file_name']}")
 
 
-def draw_hits(
-    path: Path, query_image: str | Path | None, query_text: str, hits: Sequence[NodeWithScore]
-) -> None:
-    """Draw the query and its ranked pictures side by side into a PNG."""
-    side, margin, line = 220, 16, 26
-    font, small = ImageFont.load_default(20), ImageFont.load_default(15)
-    cells = [(query_image, f"query: {query_text}" if query_text else "query", "")]
-    cells += [
-        (hit.node.image_path, f"{rank}. {Path(hit.node.image_path).name}", f"{hit.score:.3f}")
-        for rank, hit in enumerate(hits, start=1)
-    ]
-    width = margin + len(cells) * (side + margin)
-    sheet = Image.new("RGB", (width, side + 2 * margin + 2 * line), "white")
+def file_name(hit: NodeWithScore) -> str:
+    """Return the name of the picture's file."""
+    return Path(hit.node.image_path).name
+
+
+# -- the drawn catalogue ---------------------------------------------------------------------------
+
+
+def demo_catalogue() -> tuple[Path, dict[str, str]]:
+    """Draw the catalogue, if it is not there yet; return its folder, and what each file shows."""
+    folder = OUTPUT / "catalogue"
+    products = draw_catalogue(folder, show_progress=True)
+    return folder, {product.path.name: str(product.look) for product in products}
+
+
+def demo_queries() -> list[ImageTextQuery]:
+    """Return three queries for the drawn catalogue; their pictures are drawn, too."""
+    shown = {
+        "leopard.png": ("leopard", "a phone case with this"),
+        "mug.png": (Look("mug", "waves", "blue"), "the same, but as an umbrella"),
+        "wall.png": ("brick", "I want this pattern on a backpack"),
+    }
+    queries = []
+    for number, (name, (picture, text)) in enumerate(shown.items()):
+        path = OUTPUT / "queries" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw_query_picture(picture, number).save(path)
+        queries.append(ImageTextQuery(text, image_path=path))
+    return queries
+
+
+# -- before and after ------------------------------------------------------------------------------
+
+
+@dataclass
+class Asked:
+    """A query with what was retrieved, and the same reranked."""
+
+    query: ImageTextQuery
+    before: list[NodeWithScore]
+    after: list[NodeWithScore]
+
+    @property
+    def places_before(self) -> list[int]:
+        """For each picture of ``after``, its place in ``before``, from 1."""
+        places = {hit.node.node_id: place for place, hit in enumerate(self.before, start=1)}
+        return [places[hit.node.node_id] for hit in self.after]
+
+
+def print_asked(asked: Asked, described: dict[str, str]) -> None:
+    """Print both lists side by side, and why the first is the first."""
+    print(f"\n[{asked.query.image_path}] + {asked.query.query_str!r}")
+    print(f"     {'retrieved':<44}reranked")
+    rows = zip(asked.before, asked.after, asked.places_before, strict=True)
+    for rank, (before, after, place) in enumerate(rows, start=1):
+        left, right = (
+            f"{hit.score:.3f}  {described.get(file_name(hit), file_name(hit))}" for hit in (before, after)
+        )
+        print(f"  {rank}. {left:<44}{right}  (was {place})")
+    best = asked.after[0].node.metadata
+    print(f"  The reranker saw in the query: {best.get('rerank_query_caption')}")
+    print(f"  Its reason: {best.get('rerank_reason')}")
+
+
+def draw_asked(path: Path, asked: Sequence[Asked], described: dict[str, str]) -> Path:
+    """Draw every query with both lists below each other into a PNG."""
+    side, margin, line, shown = 132, 12, 20, 9
+    font, small = ImageFont.load_default(17), ImageFont.load_default(12)
+    columns = min(shown, max(len(each.before) for each in asked))
+    block = 2 * (side + line + margin) + 2 * line
+    sheet = Image.new(
+        "RGB", (3 * margin + (columns + 2) * (side + margin), margin + block * len(asked)), "white"
+    )
     draw = ImageDraw.Draw(sheet)
-    for i, (image_path, label, score) in enumerate(cells):
-        left = margin + i * (side + margin)
-        if image_path is not None:
-            picture = load_image(image_path).convert("RGB")
-            sheet.paste(ImageOps.pad(picture, (side, side), color="#f2f2f2"), (left, margin))
-        if i == 0:
-            box = (left - 4, margin - 4, left + side + 3, margin + side + 3)
-            draw.rectangle(box, outline="#d1242f", width=4)
-        while draw.textlength(label, font=font) > side and len(label) > 4:
-            label = label.rstrip("…")[:-1] + "…"
-        draw.text((left, margin + side + 6), label, fill="black", font=font)
-        draw.text((left, margin + side + 6 + line), score, fill="#57606a", font=small)
+    for number, each in enumerate(asked):
+        top = margin + number * block
+        draw.text(
+            (margin, top),
+            f"“{each.query.query_str}”" if each.query.query_str else "(no words)",
+            "black",
+            font,
+        )
+        top += 2 * line
+        if each.query.image_path is not None:
+            _paste(sheet, each.query.image_path, (margin, top), side)
+            draw.rectangle(
+                (margin - 3, top - 3, margin + side + 2, top + side + 2), outline="#aa0000", width=3
+            )
+        for row, (name, hits) in enumerate((("retrieved", each.before), ("reranked", each.after))):
+            y = top + row * (side + line + margin)
+            draw.text((2 * margin + side, y + side // 2), name, "#57606a", font)
+            for place, hit in enumerate(hits[:columns]):
+                x = 3 * margin + (place + 2) * (side + margin) - margin
+                _paste(sheet, hit.node.image_path, (x, y), side)
+                label = f"{place + 1}. {described.get(file_name(hit), file_name(hit))}"
+                while draw.textlength(label, font=small) > side:
+                    label = label.rstrip("…")[:-1] + "…"
+                draw.text((x, y + side + 3), label, "black", small)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
-    print(f"\nPicture of the results: {path}")
+    return path
+
+
+def _paste(sheet: Image.Image, image_path: str, corner: tuple[int, int], side: int) -> None:
+    picture = load_image(image_path).convert("RGB")
+    sheet.paste(ImageOps.pad(picture, (side, side), color="#f2f2f2"), corner)

@@ -1,51 +1,88 @@
-r"""A folder of pictures goes in; a query of picture + text comes back with the right ones.
+r"""A catalogue of pictures goes in; a picture and a wish go in; the right pictures come out.
 
 python examples/quickstart.py
+        draws a catalogue of 900 products and asks three things, with the tiny models of this package: no
+        download, less than a minute
 python examples/quickstart.py --images photos/ --query-image leopard.jpg \
-        --query-text "a phone case with this"
+        --query-text "a phone case with this" --model BAAI/bge-visualized \
+        --reranker microsoft/Phi-3-vision-128k-instruct
+        asks it of your pictures, with the real models (9 GB from the hub, once)
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
-from _common import OUTPUT, draw_hits, example_embedding, photographs, print_hits
+from _common import OUTPUT, Asked, demo_catalogue, demo_queries, draw_asked, print_asked
+from _report import write_report
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
 
-from llama_index_multimodal_rerank import ImageTextQuery, load_image_nodes, milvus_store
+from llama_index_multimodal_rerank import (
+    ImageTextQuery,
+    Phi3VisionRerank,
+    VisualizedBGEEmbedding,
+    load_image_nodes,
+    milvus_store,
+)
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--model", help="hub name, checkpoint file or folder (default: BAAI/bge-visualized)")
-parser.add_argument("--images", type=Path, help="folder of pictures (default: scikit-image's photographs)")
-parser.add_argument("--query-image", help="picture of the query (default: one of the photographs)")
-parser.add_argument("--query-text", default="the same, but seen from the other side")
-parser.add_argument("--uri", default=str(OUTPUT / "catalog.db"), help="Milvus Lite file or server address")
+parser.add_argument("--model", default="demo", help="Visualized BGE: hub name, checkpoint file or folder")
+parser.add_argument("--reranker", default="demo", help="Phi-3 Vision: hub name or folder")
+parser.add_argument("--strategy", choices=["listwise", "first_token"], default="listwise")
+parser.add_argument("--images", type=Path, help="folder of pictures (default: a catalogue that is drawn)")
+parser.add_argument("--query-image", type=Path, help="picture of the query")
+parser.add_argument("--query-text", default="", help="words of the query")
+parser.add_argument("--uri", default=str(OUTPUT / "catalogue.db"), help="Milvus Lite file or server address")
 parser.add_argument("--token", default="", help="for Milvus servers and Zilliz Cloud")
-parser.add_argument("--top-k", type=int, default=5)
-parser.add_argument("--output", type=Path, default=OUTPUT / "results.png")
+parser.add_argument("--top-k", type=int, default=9, help="pictures to retrieve and rerank")
+parser.add_argument("--save-sheets", type=Path, help="folder for the sheets that the reranker is shown")
+parser.add_argument("--output", type=Path, default=OUTPUT, help="folder of the picture and the report")
 options = parser.parse_args()
+if options.images and not (options.query_image or options.query_text):
+    parser.error("--images needs --query-image, --query-text or both")
+started = time.monotonic()
 
 Settings.llm = None  # we want ranked pictures, not an essay; without this LlamaIndex asks for OpenAI
 
-images = options.images or photographs()
-query_image = options.query_image or (str(images / "motorcycle_left.png") if options.images is None else None)
-query = ImageTextQuery(options.query_text, image_path=query_image)
+images, described = (options.images, {}) if options.images else demo_catalogue()
+if options.query_image or options.query_text:
+    queries = [ImageTextQuery(options.query_text, image_path=options.query_image)]
+else:
+    queries = demo_queries()
 
-embed_model = example_embedding(options.model)
-embed_model.show_progress_bar = True
+embed_model = VisualizedBGEEmbedding(model_name=options.model, show_progress_bar=True)
 store = milvus_store(
     options.uri, embed_model, token=options.token, collection_name="quickstart", overwrite=True
 )
-
-nodes = load_image_nodes(images, on_error="skip", show_progress=True)
+nodes = load_image_nodes(images, on_error="skip")
 IngestionPipeline(transformations=[embed_model], vector_store=store).run(nodes=nodes)
 print(f"Indexed {len(nodes)} pictures, skipped {len(nodes.skipped)}.")
 
 index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
-engine = index.as_query_engine(similarity_top_k=options.top_k, response_mode="no_text")
-hits = engine.query(query).source_nodes
+retriever = index.as_retriever(similarity_top_k=options.top_k)
+# In a query engine: index.as_query_engine(similarity_top_k=9, node_postprocessors=[reranker], ...)
+reranker = Phi3VisionRerank(
+    model=options.reranker,
+    strategy=options.strategy,
+    top_n=options.top_k,
+    save_sheets=options.save_sheets,
+)
 
-print_hits(f"{query.query_str!r} + {query.image_path}", hits)
-draw_hits(options.output, query.image_path, query.query_str, hits)
+asked = []
+for query in queries:
+    before = retriever.retrieve(query)
+    after = reranker.postprocess_nodes(before, query_bundle=query)
+    asked.append(Asked(query, before, after))
+    print_asked(asked[-1], described)
+
+picture = draw_asked(options.output / "before-after.png", asked, described)
+report = write_report(options.output / "report.html", asked, described)
+print(f"\nPicture: {picture}\nReport:  {report}\nTook {time.monotonic() - started:.0f} s.")
+if "demo" in (options.model, options.reranker):
+    print(
+        "\nThe models called 'demo' are tiny, and were trained on drawings like these to show how it works.\n"
+        "For photographs pass --model BAAI/bge-visualized --reranker microsoft/Phi-3-vision-128k-instruct."
+    )

@@ -38,15 +38,13 @@ from .rerank_steps import Outcome, RerankSteps, Steps, unreadable_last
 from .sheet_layout import MAX_CELLS
 from .vlm.calls import ModelCall, ModelCallError, ModelReply, aexecute, execute
 from .vlm.interface import LabelScoringModel, LoadableModel, VisionLanguageModel
-from .vlm.phi3_vision import DEFAULT_MODEL_NAME
+from .vlm.phi3_vision import DEFAULT_MODEL_NAME, DEFAULT_NUM_CROPS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 logger = logging.getLogger(__name__)
 dispatcher = get_dispatcher(__name__)
-
-DEFAULT_NUM_CROPS = 16
 
 
 class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
@@ -72,7 +70,8 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     model: Any = Field(
         default=DEFAULT_MODEL_NAME,
         frozen=True,
-        description="Phi-3 Vision by its name on the hub or local folder; or a VisionLanguageModel; or a "
+        description="Phi-3 Vision by its name on the hub or local folder; or 'demo', a tiny model in this "
+        "package that was trained on drawings and knows nothing else; or a VisionLanguageModel; or a "
         "multimodal LLM of LlamaIndex.",
     )
     top_n: int = Field(default=3, gt=0, description="Nodes to return.")
@@ -117,7 +116,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         frozen=True,
         ge=1,
         description="Tiles of 336 pixels that the model looks at, and that sheets are made for. Default: the "
-        "model's own, else 16.",
+        "model's own: 16, and 1 for the demo's.",
     )
     max_new_tokens: int = Field(
         default=128, ge=1, description="Tokens for the reason; the list has its own. Local models only."
@@ -222,9 +221,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         if isinstance(model, str):
             from .vlm.phi3_vision import LocalPhi3Vision
 
-            return LocalPhi3Vision(
-                model, device=self.device, dtype=self.dtype, num_crops=self.num_crops or DEFAULT_NUM_CROPS
-            )
+            return LocalPhi3Vision(model, device=self.device, dtype=self.dtype, num_crops=self.num_crops)
         if isinstance(model, (LLM, MultiModalLLM)):
             from .vlm.llama_index import LlamaIndexVLM
 

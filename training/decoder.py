@@ -34,7 +34,7 @@ from .rerank_cases import (
     reason_answer,
 )
 from .sheets import TILE, Pick, compose
-from .vision import NONE, Eye, Pixels, any_query_picture, labels_of, normalized, pool
+from .vision import NONE, Eye, Pixels, labels_of, normalized, pool
 
 ATTRIBUTES_AFTER, FIT_AFTER = 2, 3
 """Layers after which the readings are taken."""
@@ -107,8 +107,7 @@ class Questions:
             answers.append(rank_answer(order) + (reason_answer(case, order[0]) if explain else ""))
             orders.append(order)
         pixels = self._pixels(views, of_view, boxes, labels)
-        asked = self._asked(pixels, texts, answers, list(cases), orders)
-        return asked
+        return self._asked(pixels, texts, answers, list(cases), orders)
 
     def captions(self, pictures: Sequence[Pick], answers: Sequence[str]) -> Asked:
         """Ask for captions of pictures."""
@@ -133,7 +132,9 @@ class Questions:
     ) -> Asked:
         tokenizer = self.processor.tokenizer
         tails = [f"{ASSISTANT}{answer}{END}" for answer in answers]
-        prompts = [f"<|user|>\n<|image_1|>\n{text}{END}\n{tail}" for text, tail in zip(texts, tails, strict=True)]
+        prompts = [
+            f"<|user|>\n<|image_1|>\n{text}{END}\n{tail}" for text, tail in zip(texts, tails, strict=True)
+        ]
         inputs = self.processor(text=prompts, image_sizes=[[[TILE, TILE]]] * len(prompts), padding=True)
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         text = torch.full_like(ids, NONE)
@@ -174,10 +175,18 @@ class Student(nn.Module):
         self.model, self.eye = model, eye
         width = model.config.hidden_size
         self.shown = nn.ModuleList(nn.Linear(width, n) for n in (len(KINDS), len(SURFACES), len(COLOURS)))
-        self.wanted = nn.ModuleList(nn.Linear(width, n) for n in (len(KINDS), len(SURFACES), len(COLOURS) + 1))
+        self.wanted = nn.ModuleList(
+            nn.Linear(width, n) for n in (len(KINDS), len(SURFACES), len(COLOURS) + 1)
+        )
         self.fit = nn.Linear(width, TIERS)
         self.digits = list(digits)
         self.see = True
+
+    def freeze_eye(self, frozen: bool) -> None:
+        """Leave the vision tower as it is, or train it along."""
+        self.see = not frozen
+        for parameter in self.eye.parameters():
+            parameter.requires_grad_(not frozen)
 
     def image_features(self, patches: torch.Tensor) -> list[torch.Tensor]:
         """Return what ``Phi3VisionImageEmbedding.encode`` makes of a picture of one tile."""
@@ -215,7 +224,9 @@ class Student(nn.Module):
             if self.see:
                 seen, more = self.eye.heads.loss(pool(patches, asked.pixels), asked.pixels.labels)
                 total = total + 0.3 * seen
-                figures |= {f"eye_{name}_{'sheet' if asked.cases else 'alone'}": v for name, v in more.items()}
+                figures |= {
+                    f"eye_{name}_{'sheet' if asked.cases else 'alone'}": v for name, v in more.items()
+                }
         return total, figures
 
     def _words(self, asked: Asked, last: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -223,9 +234,7 @@ class Student(nn.Module):
         logits, wanted = self.model.lm_head(last[at]), asked.text[at]
         return F.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean().item()
 
-    def _ranking(
-        self, asked: Asked, hidden: Sequence[torch.Tensor]
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    def _ranking(self, asked: Asked, hidden: Sequence[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
         rows, columns = (asked.listed >= 0).nonzero(as_tuple=True)
         places = asked.listed[rows, columns]
         device = places.device
@@ -237,7 +246,9 @@ class Student(nn.Module):
         surfaces = torch.tensor([SURFACES.index(look.surface) for look in looks], device=device)
         colours = torch.tensor([COLOURS.index(look.colour) for look in looks], device=device)
         total = torch.zeros((), device=device)
-        for name, head, wanted in zip(("kind", "surface", "colour"), self.shown, (kinds, surfaces, colours), strict=True):
+        for name, head, wanted in zip(
+            ("kind", "surface", "colour"), self.shown, (kinds, surfaces, colours), strict=True
+        ):
             logits = head(shown)
             total = total + 0.3 * F.cross_entropy(logits, wanted)
             figures[f"cell_{name}"] = (logits.argmax(-1) == wanted).float().mean().item()
@@ -291,10 +302,8 @@ def question_batch(
     questions: Questions, rankings: int, captions: int, rng: np.random.Generator
 ) -> list[Asked]:
     """Make a batch of rankings and captions with random cases."""
-    cases = []
     n = 9 if rng.random() < 0.85 else int(rng.integers(2, 9))  # one length a batch: no padding
-    for _ in range(rankings):
-        cases.append(questions.cases.draw(rng, num_candidates=n))
+    cases = [questions.cases.draw(rng, num_candidates=n) for _ in range(rankings)]
     asked = [questions.rankings(cases, [told_caption(case, rng) for case in cases], rng)]
     if captions:
         pictures, answers = [], []

@@ -12,7 +12,6 @@ batch (https://arxiv.org/abs/1807.03748) with a learned scale as in CLIP (https:
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import time
@@ -39,7 +38,7 @@ from .batches import BatchSampler
 from .loop import Schedule, Stage, run
 from .objective import Objective
 from .pictures import draw_products, draw_sources
-from .reports import environment, write_report
+from .reports import check_arguments, environment, write_report
 from .retrieval import evaluate
 from .vocabulary import build_tokenizer
 
@@ -119,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sources = draw_sources(cache, args.sources, **drawing)
 
     arguments = {name: getattr(args, name) for name in ("steps", "batch_size", "seed", "products", "sources")}
-    _check_arguments(args.output / "arguments.json", arguments)
+    check_arguments(args.output / "arguments.json", arguments)
     model = build_model(config, args.seed)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     logger.info("%d parameters, on %s", parameters, device)
@@ -163,17 +162,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     write_report(args.output / "report.json", report)
     logger.info("Held-out looks: %s", evaluation)
-
-
-def _check_arguments(path: Path, arguments: dict[str, int]) -> None:
-    """Keep the arguments of a run, so that it is not continued with others."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_report(path, arguments)
-    elif (kept := json.loads(path.read_text(encoding="utf-8"))) != arguments:
-        raise ValueError(
-            f"{path.parent} holds a run with {kept}, not {arguments}. Delete it, or name another folder."
-        )
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -108,7 +107,8 @@ def run(stage: Stage[B], folder: Path, *, save_every: int = 100) -> Stage[B]:
         loss, figures = stage.loss(batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(stage.trained.parameters(), stage.clip)
+        # Not of all parameters: those of an earlier stage may have gradients left.
+        nn.utils.clip_grad_norm_([*matrices, *others], stage.clip)
         optimizer.step()
         for name, value in {"loss": loss.item(), **figures}.items():
             if math.isfinite(value):
@@ -153,4 +153,4 @@ def _save(path: Path, stage: Stage[B], optimizer: torch.optim.Optimizer, step: i
         },
         part,
     )
-    os.replace(part, path)  # a kill leaves the last checkpoint whole
+    part.replace(path)  # a kill leaves the last checkpoint whole

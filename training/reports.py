@@ -33,3 +33,14 @@ def environment(device: str) -> dict[str, Any]:
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a report as JSON."""
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def check_arguments(path: Path, arguments: dict[str, Any]) -> None:
+    """Keep the arguments of a run, so that it is not continued with others."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_report(path, arguments)
+    elif (kept := json.loads(path.read_text(encoding="utf-8"))) != arguments:
+        raise ValueError(
+            f"{path.parent} holds a run with {kept}, not {arguments}. Delete it, or name another folder."
+        )

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llama_index_multimodal_rerank.demo.drawing import draw_product
-from llama_index_multimodal_rerank.demo.sources import draw_source
 
+from llama_index_multimodal_rerank.demo.drawing import draw_product
 from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES, Look
 from llama_index_multimodal_rerank.demo.queries import COMPOSED, DemoQuery, make_query
+from llama_index_multimodal_rerank.demo.sources import draw_source
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 
 # Below the seeds of training pictures, and apart from each other.

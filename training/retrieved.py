@@ -89,5 +89,7 @@ def retrieved_batch(
             )
         cases.append(case)
     asked = [questions.rankings(cases, [told_caption(case, rng) for case in cases], rng)]
-    pictures, answers = zip(*(captioned_picture(lists.cases, rng) for _ in range(max(1, count // 2))), strict=True)
+    pictures, answers = zip(
+        *(captioned_picture(lists.cases, rng) for _ in range(max(1, count // 2))), strict=True
+    )
     return [*asked, questions.captions(pictures, answers)]

@@ -32,7 +32,16 @@ from llama_index_multimodal_rerank.rerank_prompts import (
 
 from .sheets import NUM_CROPS
 
-SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<|endoftext|>", "<|assistant|>", "<|user|>", "<|system|>", "<|end|>")
+SPECIAL_TOKENS = (
+    "<unk>",
+    "<s>",
+    "</s>",
+    "<|endoftext|>",
+    "<|assistant|>",
+    "<|user|>",
+    "<|system|>",
+    "<|end|>",
+)
 MERGED_WORDS = 500
 """Words and pieces of words beside the 256 bytes."""
 

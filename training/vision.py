@@ -159,7 +159,9 @@ def labels_of(pick: Pick, cases: Cases) -> tuple[int, int, int]:
     return labels[0], labels[1], labels[2]
 
 
-def sheets_batch(cases: Cases, sheets: int, alone: int, device: torch.device, rng: np.random.Generator) -> Pixels:
+def sheets_batch(
+    cases: Cases, sheets: int, alone: int, device: torch.device, rng: np.random.Generator
+) -> Pixels:
     """Make sheets of random pictures, and pictures alone.
 
     Args:
@@ -191,7 +193,9 @@ def sheets_batch(cases: Cases, sheets: int, alone: int, device: torch.device, rn
     # Mirrored and in other light they show the same.
     light = rng.uniform(0.9, 1.1, size=(len(stacked), 1, 1, 1)).astype(np.float32)
     stacked = np.clip(stacked * light, 0, 255).astype(np.uint8)
-    return Pixels(normalized(stacked, device), torch.tensor(of_view), boxes, torch.tensor(labels, device=device))
+    return Pixels(
+        normalized(stacked, device), torch.tensor(of_view), boxes, torch.tensor(labels, device=device)
+    )
 
 
 def any_query_picture(cases: Cases, rng: np.random.Generator) -> Pick:

@@ -60,8 +60,10 @@ def catalogue_looks(count: int = DEFAULT_COUNT, *, seed: int = 0) -> list[Look]:
     looks: list[Look] = []
     while len(looks) < count:
         turn = len(looks) // len(pairs)
-        for pair in rng.permutation(len(pairs)).tolist():
-            looks.append(Look(*pairs[pair], COLOURS[colours[pair][turn % len(COLOURS)]]))
+        looks += [
+            Look(*pairs[pair], COLOURS[colours[pair][turn % len(COLOURS)]])
+            for pair in rng.permutation(len(pairs)).tolist()
+        ]
     return looks[:count]
 
 
@@ -103,8 +105,8 @@ def draw_catalogue(
     names = {product.path.name for product in products}
     if strange := sorted({path.name for path in folder.iterdir()} - names - {MANIFEST}):
         raise FileExistsError(
-            f"{folder} holds other files ({', '.join(strange[:3])}{', …' if len(strange) > 3 else ''}); name an "
-            "empty or new folder for the catalogue, or delete the one drawn before"
+            f"{folder} holds {len(strange)} other files, such as {strange[0]}; name an empty or new folder for "
+            "the catalogue, or delete the one drawn before"
         )
     (folder / MANIFEST).unlink(missing_ok=True)
     _draw_all(products, show_progress)
@@ -142,7 +144,7 @@ def _draw_all(products: Sequence[Product], show_progress: bool) -> None:
 def _write(path: Path, content: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(content)
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
 
 
 def draw_query_picture(picture: Look | str, seed: int) -> Image:
@@ -183,13 +185,13 @@ def held_out_queries(
     from .queries import COMPOSED
 
     rng = np.random.default_rng([seed, 2])
-    found = {pair: [look for look in products if (look.kind, look.surface) == pair] for pair in sorted(HELD_OUT)}
+    found = {
+        pair: [look for look in products if (look.kind, look.surface) == pair] for pair in sorted(HELD_OUT)
+    }
     queries = []
     for family in FAMILIES:
         for turn in range(composed_rounds if family in COMPOSED else other_rounds):
             for number, looks in enumerate(looks for looks in found.values() if looks):
                 target = looks[int(rng.integers(len(looks)))]
-                queries.append(
-                    make_query(family, target, rng, unseen_wording=bool((number + turn) % 2))
-                )
+                queries.append(make_query(family, target, rng, unseen_wording=bool((number + turn) % 2)))
     return queries

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..demo.checkpoints import DEMO, checkpoint_folder
 from ..lazy import Lazy
 from .interface import LabelRanking, RankRequest
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
 
 DEFAULT_MODEL_NAME = "microsoft/Phi-3-vision-128k-instruct"
+DEFAULT_NUM_CROPS = 16
+DEMO_NUM_CROPS = 1
+"""The demo's model was trained on sheets of one tile."""
 
 _CONTEXT = "<|assistant|>\n"
 _END_OF_TURN = "<|end|>"
@@ -48,10 +52,13 @@ class LocalPhi3Vision:
 
     Args:
         model_name: name on the hub or local folder; Phi-3-vision-128k-instruct or Phi-3.5-vision-instruct.
+            Or ``"demo"``, a tiny model that comes with this package: it was trained on drawn products
+            (``llama_index_multimodal_rerank.demo``), at most nine on a sheet, and on our own prompts; it
+            knows nothing else. For a folder called demo write ``"./demo"``.
         device: torch device, such as ``"cuda:0"``. Default: the best one there is.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Default: bfloat16 where the hardware
             computes in it, float32 elsewhere.
-        num_crops: tiles of 336 pixels a picture is cut into, at most.
+        num_crops: tiles of 336 pixels a picture is cut into, at most. Default: 16, and 1 for the demo.
         cache_folder: where hub files are kept.
         revision: branch, tag or commit on the hub.
         local_files_only: never ask the hub.
@@ -63,7 +70,7 @@ class LocalPhi3Vision:
         *,
         device: str | None = None,
         dtype: str | None = None,
-        num_crops: int = 16,
+        num_crops: int | None = None,
         cache_folder: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
@@ -77,7 +84,8 @@ class LocalPhi3Vision:
             "revision": revision,
             "local_files_only": local_files_only,
         }
-        self.device, self.dtype, self.num_crops = device, dtype, num_crops
+        self.device, self.dtype = device, dtype
+        self.num_crops = num_crops or (DEMO_NUM_CROPS if model_name == DEMO else DEFAULT_NUM_CROPS)
         self._hub: dict[str, Any] = {"cache_dir": cache_folder, "revision": revision or "main"}
         if local_files_only:
             self._hub["local_files_only"] = True
@@ -117,11 +125,10 @@ class LocalPhi3Vision:
 
         device = resolve_device(self.device)
         dtype = resolve_dtype(self.dtype, device)
+        place = str(checkpoint_folder("reranker")) if self._model_name == DEMO else self._model_name
         try:
-            processor = Phi3VisionProcessor.from_pretrained(self._model_name, **self._hub)
-            model = Phi3VisionForConditionalGeneration.from_pretrained(
-                self._model_name, dtype=dtype, **self._hub
-            )
+            processor = Phi3VisionProcessor.from_pretrained(place, **self._hub)
+            model = Phi3VisionForConditionalGeneration.from_pretrained(place, dtype=dtype, **self._hub)
         except (OSError, HFValidationError) as error:  # the latter for a folder that does not exist
             raise OSError(
                 f"{self._model_name!r} is neither a local folder with a Phi-3 Vision checkpoint nor can it "

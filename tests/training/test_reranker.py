@@ -1,0 +1,203 @@
+"""The reranker's recipe at toy length: from nothing to a folder that the package loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from llama_index_multimodal_rerank import build_sheet
+from llama_index_multimodal_rerank.demo.looks import Look
+from llama_index_multimodal_rerank.demo.queries import DemoQuery
+from llama_index_multimodal_rerank.sheet import Cell
+from llama_index_multimodal_rerank.vlm.interface import RankRequest
+from llama_index_multimodal_rerank.vlm.phi3_vision import LocalPhi3Vision
+from training import decoder, reranker
+from training.decoder import Questions, Student, question_batch
+from training.pictures import draw_products, draw_sources
+from training.rerank_cases import Case, Cases, best_order, tier
+from training.sheets import Pick, compose
+from training.tiny_phi3_vision import make_model
+from training.vision import Eye, normalized, sheets_batch
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("drawings")
+
+
+@pytest.fixture(scope="module")
+def cases(drawings: Path) -> Cases:
+    common = {"seed": 0, "workers": 1}
+    return Cases(
+        draw_products(drawings, 64, sizes=reranker.PRODUCT_SIZES, **common),
+        draw_products(drawings / "asked", 32, sizes=reranker.QUERY_SIZES, seed=1, workers=1),
+        draw_sources(drawings, 16, sizes=reranker.QUERY_SIZES, **common),
+    )
+
+
+def recipe(output: Path, drawings: Path, embedder: Path) -> None:
+    options = {"products": 64, "asked": 32, "sources": 16, "lists": 4, "batch_size": 2}
+    options |= {"workers": 1, "save_every": 1}
+    reranker.main(
+        [
+            *(f"--output={output}", f"--cache={drawings}", f"--embedder={embedder}", "--device=cpu"),
+            *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()),
+            *("--steps", "2", "2", "2", "2"),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, drawings: Path, tiny_checkpoint: Path) -> Path:
+    output = tmp_path_factory.mktemp("trained")
+    recipe(output, drawings, tiny_checkpoint)
+    return output
+
+
+def test_result_loads_and_ranks(trained: Path, cases: Cases) -> None:
+    model = LocalPhi3Vision(str(trained / "model"), device="cpu", num_crops=1)
+    sheet = build_sheet([Cell(Image.new("RGB", (50, 50), "red"))] * 9, num_crops=1)
+    request = RankRequest((sheet.image,), "Rank!", 9)
+    ranking = model.rank_labels([request], max_new_tokens=2)[0]
+    assert sorted(ranking.order) == list(range(9))
+    assert sum(file.stat().st_size for file in (trained / "model").iterdir()) < 6_600_000
+    weights = load_file(trained / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+
+
+def test_report(trained: Path) -> None:
+    report = json.loads((trained / "report.json").read_text())
+    assert report["arguments"]["steps"] == [2, 2, 2, 2]
+    assert report["parameters"] <= 3_200_000
+    assert {name: [point["step"] for point in curve] for name, curve in report["curves"].items()} == {
+        name: [1, 2] for name in reranker.STAGES
+    }
+
+
+def test_interrupted_and_continued_is_as_uninterrupted(
+    trained: Path, drawings: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = decoder.Student.loss
+    steps = []
+
+    def stop_at_the_second(self: Student, batch: object) -> object:
+        steps.append(batch)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        return loss(self, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decoder.Student, "loss", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        recipe(tmp_path, drawings, tiny_checkpoint)
+    recipe(tmp_path, drawings, tiny_checkpoint)
+    assert len(steps) == 2 + 1 + 2  # the second step of the decoder once more, and the last stage
+    expected, found = (load_file(folder / "model" / "model.safetensors") for folder in (trained, tmp_path))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_composed_sheets_are_what_the_reranker_draws(cases: Cases) -> None:
+    candidates = [Pick(cases.products, index) for index in range(9)]
+    query = Pick(cases.sources, 3)
+    page, layout = compose(candidates, query)
+    assert layout.picture_side == 63
+    sheet = build_sheet(
+        [Cell(Image.fromarray(pick.at(63))) for pick in candidates],
+        Image.fromarray(query.at(63)),
+        num_crops=1,
+    )
+    np.testing.assert_array_equal(page, np.asarray(sheet.image))
+
+
+def test_training_sees_the_pixels_and_features_of_the_model(cases: Cases) -> None:
+    model, processor = make_model()
+    student = Student(model, Eye(model), range(9))
+    page, _ = compose([Pick(cases.products, index) for index in range(9)], None)
+    inputs = processor.image_processor(Image.fromarray(page))
+    views = normalized(page[None], torch.device("cpu"))
+    torch.testing.assert_close(inputs["pixel_values"][0, 1:], views, atol=1e-6, rtol=0)
+    with torch.inference_mode():
+        expected = model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])[0]
+        found = student.image_features(student.eye.patches(views))[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_window_is_what_the_tower_sees_of_it_alone(cases: Cases) -> None:
+    model, _ = make_model()
+    eye = Eye(model)
+    pixels = sheets_batch(cases, 1, 0, torch.device("cpu"), np.random.default_rng(3))
+    features = eye.windows(pixels)
+    assert features.shape == (len(pixels.boxes), 36, 128)
+    # Without any layer, a window is a part of the sheet's embeddings.
+    eye.tower.encoder.layers = torch.nn.ModuleList(list(eye.tower.encoder.layers)[-1:])
+    box = pixels.boxes[0]
+    row, column = box.top // 14, box.left // 14
+    whole = eye.patches(pixels.views)[0].view(24, 24, -1)
+    if row <= 18 and column <= 18:
+        torch.testing.assert_close(
+            eye.windows(pixels)[0].view(6, 6, -1), whole[row : row + 6, column : column + 6]
+        )
+
+
+RED_MUG, RED_SHOE = Look("mug", "dots", "red"), Look("shoe", "dots", "red")
+BLUE_MUG, PLAIN_MUG, OTHER = (
+    Look("mug", "dots", "blue"),
+    Look("mug", "plain", "red"),
+    Look("shoe", "plain", "red"),
+)
+
+
+def test_tiers() -> None:
+    mug = DemoQuery("text", "a red mug with dots", None, "mug", "dots", "red")
+    looks = (RED_SHOE, BLUE_MUG, OTHER, RED_MUG, PLAIN_MUG)
+    assert [tier(mug, look) for look in looks] == [1, 2, 0, 3, 1]
+    orders = {
+        tuple(best_order(Case(mug, None, (), looks), np.random.default_rng(seed))) for seed in range(20)
+    }
+    assert orders == {(3, 1, 0, 4, 2), (3, 1, 4, 0, 2)}
+
+
+def test_answers_and_labels_lie_where_the_losses_look(cases: Cases) -> None:
+    model, processor = make_model()
+    questions = Questions(cases, processor, torch.device("cpu"))
+    rankings, captions = question_batch(questions, 4, 2, np.random.default_rng(0))
+    decode = processor.tokenizer.decode
+    for row, case in enumerate(rankings.cases):
+        n = len(case.looks)
+        ids = rankings.ids[row]
+        assert decode(ids[rankings.listed[row, :n]]) == "123456789"[:n]
+        assert [int(decode(i)) - 1 for i in ids[rankings.written[row, :n]]] == rankings.orders[row]
+        assert decode(ids[rankings.wanted_at[row]]) == " are"
+        words = decode(rankings.text[row][rankings.text[row] >= 0])
+        assert words.endswith("<|end|>")
+        assert words.startswith("]\nReason: [" if "Reason" in words else "]<|end|>")
+    for row in range(2):
+        words = decode(captions.text[row][captions.text[row] >= 0])
+        assert words.endswith(".<|end|>")
+
+
+def test_a_list_in_the_right_order_costs_least(cases: Cases) -> None:
+    model, processor = make_model()
+    questions = Questions(cases, processor, torch.device("cpu"))
+    student = Student(model, Eye(model), questions.digits)
+    (asked,) = question_batch(questions, 3, 0, np.random.default_rng(1))
+    hidden = torch.zeros(*asked.ids.shape, model.config.hidden_size)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[questions.digits, range(9)] = 1.0
+    level, _ = student._list_loss(asked, hidden)
+    for row, case in enumerate(asked.cases):
+        for label, fit in enumerate(case.tiers):
+            hidden[row, :, label] = 10.0 * fit
+    told, right = student._list_loss(asked, hidden)
+    assert right == 1.0
+    assert told < level
+    misled, wrong = student._list_loss(asked, -hidden)
+    assert misled > level
+    assert wrong < 1.0
