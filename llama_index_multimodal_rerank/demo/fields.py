@@ -116,13 +116,15 @@ def scatter(
     shift_x, shift_y = table(rng, -jitter, jitter), table(rng, -jitter, jitter)
     x, y, nearest, number = u, v, np.full_like(u, np.inf), np.zeros(u.shape, np.int32)
     # A motif that reaches less than a unit from its place lies in one of the two rows and columns around.
+    # Motifs that hardly leave their place end at its side, so that one column is enough.
+    columns = 1 if jitter <= 0.05 else 2
     first_row = np.floor(v - 0.5)
     for step_y in (0, 1):
         row = first_row + step_y
         in_row = u + 0.5 * (row - 2 * np.floor(row * 0.5))
         dy = v - row - 0.5
-        first_column = np.floor(in_row - 0.5)
-        for step_x in (0, 1):
+        first_column = np.floor(in_row - 0.5 * (columns - 1))
+        for step_x in range(columns):
             column = first_column + step_x
             index = cell(column, row)
             to_x, to_y = in_row - column - 0.5, dy

@@ -33,7 +33,7 @@ def test_sources_differ_from_one_another():
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(ValueError, match="surface is 'paisley'.*leopard.*plain"):
+    with pytest.raises(ValueError, match=r"surface is 'paisley'.*leopard.*plain"):
         draw_source("paisley", 0)
     with pytest.raises(ValueError, match="seed is -1"):
         draw_source("dots", -1)
