@@ -137,7 +137,8 @@ def _draw(
     for size, marks in done.items():
         if marks[0]:
             (probe,) = _reduced(draw(labels[0].tolist(), first_seed), [size])
-            if not np.array_equal(probe, pictures[size][0]):
+            # Rounding, which differs between processors, is no other drawing.
+            if np.abs(probe.astype(int) - pictures[size][0]).mean() > 0.5:
                 raise ValueError(
                     f"{folder} holds {name} of {size} pixels that are drawn differently now. Delete them, or "
                     f"name another folder."
