@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 PRODUCT_SIZES = (63, 75, 112)
 QUERY_SIZES = (63, 224)
 STAGES = ("cells", "sheets", "decoder", "lists")
-STEPS = (1000, 300, 1500, 300)
+STEPS = (1000, 450, 1500, 300)
 LEARNING_RATES = (1.5e-3, 7e-4, 1.2e-3, 4e-4)
 
 

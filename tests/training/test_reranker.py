@@ -164,7 +164,7 @@ def test_tiers() -> None:
 
 
 def test_answers_and_labels_lie_where_the_losses_look(cases: Cases) -> None:
-    model, processor = make_model()
+    _, processor = make_model()
     questions = Questions(cases, processor, torch.device("cpu"))
     rankings, captions = question_batch(questions, 4, 2, np.random.default_rng(0))
     decode = processor.tokenizer.decode
