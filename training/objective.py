@@ -108,7 +108,7 @@ def embed_queries(model: VisualizedBGEModel, batch: Batch) -> torch.Tensor:
 
 
 def embed_targets(model: VisualizedBGEModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return embeddings of the products, not normalised, and the means of their patches; (batch, dim) each."""
+    """Return embeddings of the products, not normalised, and means of their patches; (batch, dim) each."""
     pixels = normalize_crops(augment(batch.target_pixels, batch.target_theta, batch.target_gain))
     kept: list[torch.Tensor] = []
     hook = model.visual_proj.register_forward_hook(lambda _module, _inputs, output: kept.append(output))

@@ -105,8 +105,8 @@ def draw_catalogue(
     names = {product.path.name for product in products}
     if strange := sorted({path.name for path in folder.iterdir()} - names - {MANIFEST}):
         raise FileExistsError(
-            f"{folder} holds {len(strange)} other files, such as {strange[0]}; name an empty or new folder for "
-            "the catalogue, or delete the one drawn before"
+            f"{folder} holds {len(strange)} other files, such as {strange[0]}; name an empty or new folder "
+            "for the catalogue, or delete the one drawn before"
         )
     (folder / MANIFEST).unlink(missing_ok=True)
     _draw_all(products, show_progress)
