@@ -7,8 +7,9 @@ shows and what is wanted, after the third how well each candidate fits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -46,12 +47,12 @@ ASSISTANT = "<|assistant|>\n"
 
 @dataclass
 class Asked:
-    """A batch of prompts with their answers.
+    """A batch of prompts with their answers, the same number about every view.
 
     Attributes:
-        pixels: one view per prompt, and what is on it.
-        ids: (prompts, tokens), padded on the left, -1 where the picture stands.
-        mask: (prompts, tokens), 0 at padding.
+        pixels: the views, and what is on them.
+        prefix: (tokens,), how all prompts begin, -1 where the picture stands; up to its end.
+        ids: (prompts, tokens), how they go on, padded on the right; view by view.
         text: (prompts, tokens), the tokens to be written, as targets of the position before; -100 elsewhere.
         cases: of rankings; empty for captions.
         listed: (prompts, 9), positions of the labels in the prompt, or -1.
@@ -61,8 +62,8 @@ class Asked:
     """
 
     pixels: Pixels
+    prefix: torch.Tensor
     ids: torch.Tensor
-    mask: torch.Tensor
     text: torch.Tensor
     cases: list[Case]
     listed: torch.Tensor
@@ -86,11 +87,18 @@ class Questions:
         self.digits: list[int] = tokenizer.convert_tokens_to_ids([str(label) for label in range(1, 10)])
 
     def rankings(
-        self, cases: Sequence[Case], captions: Sequence[str | None], rng: np.random.Generator
+        self, groups: Sequence[Sequence[Case]], told: Callable[[Case], str | None], rng: np.random.Generator
     ) -> Asked:
-        """Ask for rankings of cases, half of them with a reason."""
+        """Ask for rankings, half of them with a reason.
+
+        Args:
+            groups: cases that share a sheet, equally many for each.
+            told: the caption that a prompt tells.
+            rng: random numbers.
+        """
         views, boxes, of_view, labels, texts, answers, orders = [], [], [], [], [], [], []
-        for number, (case, caption) in enumerate(zip(cases, captions, strict=True)):
+        for number, group in enumerate(groups):
+            case = group[0]
             view, layout = compose(case.candidates, case.picture)
             views.append(view)
             for pick, place in zip(case.candidates, layout.cells, strict=True):
@@ -101,13 +109,14 @@ class Questions:
                 of_view.append(number)
                 boxes.append(layout.query.picture)
                 labels.append(labels_of(case.picture, self.cases))
-            explain = bool(rng.random() < 0.5)
-            order = best_order(case, rng)
-            texts.append(rank_prompt(case.query, len(case.looks), caption=caption, explain=explain))
-            answers.append(rank_answer(order) + (reason_answer(case, order[0]) if explain else ""))
-            orders.append(order)
+            for case in group:
+                explain = bool(rng.random() < 0.5)
+                order = best_order(case, rng)
+                texts.append(rank_prompt(case.query, len(case.looks), caption=told(case), explain=explain))
+                answers.append(rank_answer(order) + (reason_answer(case, order[0]) if explain else ""))
+                orders.append(order)
         pixels = self._pixels(views, of_view, boxes, labels)
-        return self._asked(pixels, texts, answers, list(cases), orders)
+        return self._asked(pixels, texts, answers, [case for group in groups for case in group], orders)
 
     def captions(self, pictures: Sequence[Pick], answers: Sequence[str]) -> Asked:
         """Ask for captions of pictures."""
@@ -130,35 +139,43 @@ class Questions:
     def _asked(
         self, pixels: Pixels, texts: list[str], answers: list[str], cases: list[Case], orders: list[list[int]]
     ) -> Asked:
-        tokenizer = self.processor.tokenizer
-        tails = [f"{ASSISTANT}{answer}{END}" for answer in answers]
         prompts = [
-            f"<|user|>\n<|image_1|>\n{text}{END}\n{tail}" for text, tail in zip(texts, tails, strict=True)
+            f"<|user|>\n<|image_1|>\n{text}{END}\n{ASSISTANT}{answer}{END}"
+            for text, answer in zip(texts, answers, strict=True)
         ]
-        inputs = self.processor(text=prompts, image_sizes=[[[TILE, TILE]]] * len(prompts), padding=True)
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        inputs = self.processor(text=prompts, image_sizes=[[[TILE, TILE]]] * len(prompts))
+        rows = [
+            ids[mask == 1] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+        ]
+        start = int((rows[0] < 0).nonzero()[-1]) + 1
+        prefix = rows[0][:start]
+        ids = nn.utils.rnn.pad_sequence([row[start:] for row in rows], batch_first=True)
         text = torch.full_like(ids, NONE)
         listed = torch.full((len(ids), 9), -1)
         written = torch.full((len(ids), 9), -1)
         digits = torch.tensor(self.digits)
-        context = len(tokenizer(ASSISTANT, add_special_tokens=False)["input_ids"])
-        for row, tail in enumerate(tails):
-            length = len(tokenizer(tail, add_special_tokens=False)["input_ids"]) - context
-            start = ids.shape[1] - length
-            is_digit = torch.isin(ids[row], digits)
-            free = start
+        for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            tokens = row[start:]
+            free = len(tokens) - self._length(f"{answer}{END}")
             if cases:
-                n = len(orders[row])
-                listed[row, :n] = is_digit[:start].nonzero()[-n:, 0]
-                written[row, :n] = start + is_digit[start:].nonzero()[:n, 0]
-                free = int(written[row, n - 1]) + 1
-            text[row, free - 1 : -1] = ids[row, free:]
+                n = len(orders[number])
+                places = torch.isin(tokens, digits).nonzero()[:, 0]
+                listed[number, :n] = places[places < free][-n:]
+                written[number, :n] = places[places >= free][:n]
+                free = int(written[number, n - 1]) + 1
+            text[number, free - 1 : len(tokens) - 1] = tokens[free:]
         wanted_at = (listed[:, 0] - 2) if cases else torch.full((len(ids),), -1)
-        device = self.device
-        return Asked(
-            pixels, ids.to(device), mask.to(device), text.to(device), cases,
-            listed.to(device), written.to(device), wanted_at.to(device), orders,
-        )  # fmt: skip
+        tensors = (tensor.to(self.device) for tensor in (prefix, ids, text))
+        places = (tensor.to(self.device) for tensor in (listed, written, wanted_at))
+        return Asked(pixels, *tensors, cases, *places, orders)
+
+    def _length(self, answer: str) -> int:
+        """Return the number of tokens of an answer."""
+        encode = self.processor.tokenizer
+        whole, start = (
+            encode(text, add_special_tokens=False)["input_ids"] for text in (ASSISTANT + answer, ASSISTANT)
+        )
+        return len(whole) - len(start)
 
 
 class Student(nn.Module):
@@ -198,12 +215,21 @@ class Student(nn.Module):
         return list(embedding.img_projection(torch.stack(sequences)))
 
     def hidden_states(self, asked: Asked) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Return patches and the decoder's hidden states, the last one normed."""
+        """Return patches, and the decoder's hidden states behind the picture, the last one normed.
+
+        Prompts about one picture begin alike; that part is computed once.
+        """
         with torch.set_grad_enabled(self.see and torch.is_grad_enabled()):
             patches = self.eye.patches(asked.pixels.views)
-        embeds = self.model.model.embed(asked.ids, self.image_features(patches))
-        outputs = self.model.model(
-            inputs_embeds=embeds, attention_mask=asked.mask, output_hidden_states=True, use_cache=False
+        decoder = self.model.model
+        views = len(patches)
+        prefix = decoder.embed(asked.prefix.expand(views, -1), self.image_features(patches))
+        cache = decoder(inputs_embeds=prefix, use_cache=True).past_key_values
+        cache.batch_repeat_interleave(len(asked.ids) // views)
+        outputs = decoder(
+            inputs_embeds=decoder.embed_tokens(asked.ids),
+            past_key_values=cache,
+            output_hidden_states=True,
         )
         return patches, (*outputs.hidden_states[:-1], outputs.last_hidden_state)
 
@@ -299,20 +325,34 @@ def _pairs(cases: Sequence[Case], rows: torch.Tensor, columns: torch.Tensor):  #
 
 
 def question_batch(
-    questions: Questions, rankings: int, captions: int, rng: np.random.Generator
+    questions: Questions, sheets: int, prompts: int, captions: int, rng: np.random.Generator
 ) -> list[Asked]:
-    """Make a batch of rankings and captions with random cases."""
-    n = 9 if rng.random() < 0.85 else int(rng.integers(2, 9))  # one length a batch: no padding
-    cases = [questions.cases.draw(rng, num_candidates=n) for _ in range(rankings)]
-    asked = [questions.rankings(cases, [told_caption(case, rng) for case in cases], rng)]
-    if captions:
-        pictures, answers = [], []
-        for _ in range(captions):
-            pick, answer = captioned_picture(questions.cases, rng)
-            pictures.append(pick)
-            answers.append(answer)
-        asked.append(questions.captions(pictures, answers))
-    return asked
+    """Make a batch of rankings and captions with random cases.
+
+    Args:
+        questions: makes them.
+        sheets: number of sheets.
+        prompts: different queries about each.
+        captions: number of captions.
+        rng: random numbers.
+    """
+    n = 9 if rng.random() < 0.85 else int(rng.integers(2, 9))  # one length a batch: little padding
+    groups = [questions.cases.draw_group(rng, n, prompts) for _ in range(sheets)]
+    return [
+        questions.rankings(groups, partial(told_caption, rng=rng), rng),
+        caption_batch(questions, captions, rng),
+    ]
+
+
+def caption_batch(questions: Questions, count: int, rng: np.random.Generator) -> Asked:
+    """Make a batch of captions of queries' pictures."""
+    pictures, answers = [], []
+    while len(pictures) < count:
+        query, picture, _ = questions.cases.query(rng)
+        if picture is not None:
+            pictures.append(picture)
+            answers.append(caption_answer(query))
+    return questions.captions(pictures, answers)
 
 
 def told_caption(case: Case, rng: np.random.Generator) -> str | None:
@@ -320,11 +360,3 @@ def told_caption(case: Case, rng: np.random.Generator) -> str | None:
     if case.picture is None or rng.random() < 0.12:
         return None
     return caption_answer(case.query)
-
-
-def captioned_picture(cases: Cases, rng: np.random.Generator) -> tuple[Pick, str]:
-    """Return a query's picture and its caption."""
-    while True:
-        query, picture, _ = cases.query(rng)
-        if picture is not None:
-            return picture, caption_answer(query)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,14 @@ FAMILY_WEIGHTS = {
     "text": 0.12,
     "image": 0.13,
 }
+_EDITS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("kind edit", ("kind",)),
+    ("colour edit", ("colour",)),
+    ("surface edit", ("surface",)),
+    ("image", ()),
+)
+"""What can be asked about a picture of a product, and which part of it that changes."""
+
 TIERS = 4
 """From 0, nothing right, to 3, what was asked for."""
 
@@ -116,6 +124,29 @@ class Cases:
             chosen += [index for index in more if index not in chosen]
         rng.shuffle(chosen)
         return self.case(query, picture, chosen)
+
+    def draw_group(self, rng: np.random.Generator, num_candidates: int, count: int) -> list[Case]:
+        """Draw cases with the same picture and candidates, and different queries."""
+        first = self.draw(rng, num_candidates=num_candidates)
+        return [first, *(self._other_query(first, rng) for _ in range(count - 1))]
+
+    def _other_query(self, case: Case, rng: np.random.Generator) -> Case:
+        """Ask something else about the same picture: mostly for what one of the candidates is like."""
+        shown = case.query.picture
+        while True:
+            like = case.looks[int(rng.integers(len(case.looks)))]
+            if shown is None:
+                family, target = "text", like
+            elif isinstance(shown, str):
+                family, target = "pattern", Look(like.kind, shown, like.colour)
+            else:
+                family, changed = _EDITS[int(rng.integers(len(_EDITS)))]
+                target = replace(shown, **{part: getattr(like, part) for part in changed})
+                if changed and target == shown:
+                    continue  # no edit
+            if not target.held_out:
+                query = replace(make_query(family, target, rng), picture=shown)
+                return replace(case, query=query)
 
     def case(self, query: DemoQuery, picture: Pick | None, candidates: Sequence[int]) -> Case:
         """Make a case of known candidates."""

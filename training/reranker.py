@@ -33,8 +33,11 @@ logger = logging.getLogger(__name__)
 
 PRODUCT_SIZES = (63, 75, 112)
 QUERY_SIZES = (63, 224)
+PROMPTS = 3
+"""Queries about each sheet, in the stage that trains the decoder."""
+
 STAGES = ("cells", "sheets", "decoder", "lists")
-STEPS = (1000, 450, 1500, 300)
+STEPS = (1000, 450, 2000, 400)
 LEARNING_RATES = (1.5e-3, 7e-4, 1.2e-3, 4e-4)
 
 
@@ -67,7 +70,8 @@ def train(args: argparse.Namespace) -> None:
     go(eye, partial(sheets_batch, cases, 2 * sheets, 0, device), eye.window_loss)
     go(eye, partial(sheets_batch, cases, sheets, max(1, sheets // 3), device), eye.sheet_loss)
     student.freeze_eye(True)
-    go(student, partial(question_batch, questions, sheets, max(1, sheets // 2)), student.loss)
+    batch = partial(question_batch, questions, max(1, sheets // 3), PROMPTS, max(1, sheets // 4))
+    go(student, batch, student.loss)
     student.freeze_eye(False)
     lists = RetrievedLists(args.embedder, cases, args.cache / "retrieved", args.lists, args.seed)
     go(student, partial(retrieved_batch, questions, lists, sheets), student.loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 
-from .decoder import Asked, Questions, captioned_picture, told_caption
+from .decoder import Asked, Questions, caption_batch, told_caption
 from .rerank_cases import Case, Cases
 
 CATALOGUE = 900
@@ -88,8 +89,8 @@ def retrieved_batch(
                 tuple(case.looks[place] for place in order),
             )
         cases.append(case)
-    asked = [questions.rankings(cases, [told_caption(case, rng) for case in cases], rng)]
-    pictures, answers = zip(
-        *(captioned_picture(lists.cases, rng) for _ in range(max(1, count // 2))), strict=True
-    )
-    return [*asked, questions.captions(pictures, answers)]
+    groups = [[case] for case in cases]
+    return [
+        questions.rankings(groups, partial(told_caption, rng=rng), rng),
+        caption_batch(questions, max(1, count // 4), rng),
+    ]

@@ -166,7 +166,8 @@ def test_tiers() -> None:
 def test_answers_and_labels_lie_where_the_losses_look(cases: Cases) -> None:
     _, processor = make_model()
     questions = Questions(cases, processor, torch.device("cpu"))
-    rankings, captions = question_batch(questions, 4, 2, np.random.default_rng(0))
+    rankings, captions = question_batch(questions, 3, 4, 2, np.random.default_rng(0))
+    assert len(rankings.cases) == len(rankings.ids) == 12
     decode = processor.tokenizer.decode
     for row, case in enumerate(rankings.cases):
         n = len(case.looks)
@@ -182,11 +183,40 @@ def test_answers_and_labels_lie_where_the_losses_look(cases: Cases) -> None:
         assert words.endswith(".<|end|>")
 
 
+def test_prompts_about_one_sheet_differ_in_their_query_alone(cases: Cases) -> None:
+    rng = np.random.default_rng(0)
+    groups = [cases.draw_group(rng, 9, 4) for _ in range(12)]
+    for group in groups:
+        for case in group:
+            assert case.candidates is group[0].candidates
+            assert case.picture is group[0].picture
+            assert case.query.picture == group[0].query.picture
+            assert not Look(case.query.kind, case.query.surface, "red").held_out
+    assert any(len({case.query.text for case in group}) == 4 for group in groups)
+
+
+def test_what_prompts_share_is_computed_once_and_the_same(cases: Cases) -> None:
+    model, processor = make_model()
+    questions = Questions(cases, processor, torch.device("cpu"))
+    student = Student(model, Eye(model), questions.digits)
+    asked, _ = question_batch(questions, 2, 3, 1, np.random.default_rng(2))
+    with torch.inference_mode():
+        patches, hidden = student.hidden_states(asked)
+        features = student.image_features(patches)
+        for row in range(6):
+            length = len(asked.ids[row].nonzero())  # padded with 0
+            ids = torch.cat([asked.prefix, asked.ids[row, :length]])[None]
+            expected = model.model(ids, image_features=[features[row // 3]]).last_hidden_state[0]
+            torch.testing.assert_close(
+                hidden[-1][row, :length], expected[len(asked.prefix) :], atol=2e-5, rtol=0
+            )
+
+
 def test_a_list_in_the_right_order_costs_least(cases: Cases) -> None:
     model, processor = make_model()
     questions = Questions(cases, processor, torch.device("cpu"))
     student = Student(model, Eye(model), questions.digits)
-    (asked,) = question_batch(questions, 3, 0, np.random.default_rng(1))
+    asked, _ = question_batch(questions, 3, 2, 1, np.random.default_rng(1))
     hidden = torch.zeros(*asked.ids.shape, model.config.hidden_size)
     with torch.no_grad():
         model.lm_head.weight.zero_()
