@@ -19,10 +19,10 @@ from .pictures import Drawn
 from .vocabulary import filler_ids
 
 FAMILIES = {
-    "pattern": 0.54,
-    "kind edit": 0.16,
-    "colour edit": 0.07,
-    "surface edit": 0.07,
+    "pattern": 0.46,
+    "kind edit": 0.15,
+    "colour edit": 0.10,
+    "surface edit": 0.13,
     "text": 0.11,
     "image": 0.05,
 }

@@ -173,7 +173,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="torch device (default: the best there is)")
-    parser.add_argument("--products", type=int, default=12_000, help="training pictures of products")
+    parser.add_argument("--products", type=int, default=18_000, help="training pictures of products")
     parser.add_argument("--sources", type=int, default=4_800, help="training pictures of patterns' sources")
     parser.add_argument("--cache", type=Path, help="folder of the pictures (default: pictures, in --output)")
     parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")
