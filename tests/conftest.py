@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from models.visualized_bge.golden import write_folder
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
+from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue
 
 pytest.register_assert_rewrite("milvus_behaviour")
 
@@ -29,6 +30,14 @@ def pictures(tmp_path: Path) -> list[Path]:
     for seed, path in enumerate(paths):
         draw_picture(seed).save(path)
     return paths
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the drawn catalogue, 900 pictures; do not change it."""
+    folder = tmp_path_factory.mktemp("drawn") / "catalogue"
+    draw_catalogue(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

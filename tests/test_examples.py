@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HIT = re.compile(r"^  (\d)\. (\d\.\d{3})  (\S+)$", re.MULTILINE)
+MOVE = re.compile(r"^  (\d)\. (\d\.\d{3})  (.+?) +(\d\.\d{3})  (.+?)  \(was (\d)\)$", re.MULTILINE)
 
 
 def run(name: str, folder: Path, *arguments: str) -> str:
@@ -28,16 +30,36 @@ def run(name: str, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_quickstart_says_that_it_has_no_model_and_draws_the_results(tmp_path: Path) -> None:
-    output = run("quickstart.py", tmp_path)
-    assert "TINY MODEL OF RANDOM WEIGHTS" in output
-    assert "Indexed 15 pictures, skipped 0." in output
-    hits = HIT.findall(output)
-    assert [rank for rank, _, _ in hits] == list("12345")
-    assert hits[0][2] == "motorcycle_left.png"
-    scores = [float(score) for _, score, _ in hits]
-    assert scores == sorted(scores, reverse=True)
-    assert Image.open(tmp_path / "example-output" / "results.png").size == (1432, 304)
+def test_quickstart(tmp_path: Path, catalogue: Path) -> None:
+    shutil.copytree(catalogue, tmp_path / "example-output" / "catalogue")
+    output = run("quickstart.py", tmp_path, "--save-sheets", "sheets")
+    assert "Indexed 900 pictures, skipped 0." in output
+    assert "The models called 'demo' are tiny" in output
+    lists = output.split("\n[")[1:]
+    assert len(lists) == 3
+    for text in lists:
+        rows = MOVE.findall(text)
+        assert [row[0] for row in rows] == list("123456789")
+        assert sorted(row[5] for row in rows) == list("123456789")
+        places = {row[0]: row[2] for row in rows}
+        assert all(row[4] == places[row[5]] for row in rows)  # who "was 3" was third on the left
+        for column in (1, 3):
+            scores = [float(row[column]) for row in rows]
+            assert scores == sorted(scores, reverse=True)
+    # The leopard's face and "a phone case with this": no phone case with leopard print was trained on.
+    leopard = MOVE.findall(lists[0])
+    assert lists[0].startswith("example-output/queries/leopard.png] + 'a phone case with this'")
+    assert leopard[0][4].endswith("leopard phone case")
+    assert "The reranker saw in the query: a leopard." in lists[0]
+    assert "with leopard print" in lists[0]
+
+    picture = Image.open(tmp_path / "example-output" / "before-after.png")
+    assert picture.width > picture.height > 900
+    assert len(list((tmp_path / "sheets").iterdir())) == 3
+    report = (tmp_path / "example-output" / "report.html").read_text()
+    assert report.count("<section>") == 3
+    assert report.count('src="data:image/jpeg;base64,') == 3 * 10
+    assert not re.search(r'(src|href)="(?!data:)', report)
 
 
 def test_quickstart_on_the_users_own_folder_and_model(
@@ -50,11 +72,16 @@ def test_quickstart_on_the_users_own_folder_and_model(
         *("--images", str(pictures[0].parent), "--model", str(tiny_checkpoint)),
         *("--query-image", str(pictures[3]), "--query-text", "", "--top-k", "2", "--uri", "mine.db"),
     )
-    assert "RANDOM WEIGHTS" not in output
     assert "Indexed 6 pictures, skipped 1." in output
-    assert [rank for rank, _, _ in HIT.findall(output)] == ["1", "2"]
-    assert HIT.findall(output)[0][2] == "picture-3.png"
+    rows = MOVE.findall(output)
+    assert rows[0][:3] == ("1", "1.000", "picture-3.png")
+    assert {row[4] for row in rows} == {row[2] for row in rows}
     assert (tmp_path / "mine.db").exists()
+
+
+def test_quickstart_needs_a_query_for_the_users_pictures(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="--images needs --query-image, --query-text or both"):
+        run("quickstart.py", tmp_path, "--images", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -69,6 +96,7 @@ def test_quickstart_on_the_users_own_folder_and_model(
 )
 def test_example(name: str, expected: list[str], tmp_path: Path) -> None:
     output = run(name, tmp_path)
+    assert "TINY DEMO MODEL" in output
     for part in expected:
         assert part in output
     if name == "metadata_filters.py":

@@ -37,8 +37,8 @@ PROMPTS = 3
 """Queries about each sheet, in the stage that trains the decoder."""
 
 STAGES = ("cells", "sheets", "decoder", "lists")
-STEPS = (1000, 450, 2000, 400)
-LEARNING_RATES = (1.5e-3, 7e-4, 1.2e-3, 4e-4)
+STEPS = (1000, 1100, 2000, 400)
+LEARNING_RATES = (1.5e-3, 1e-3, 1.2e-3, 4e-4)
 
 
 def train(args: argparse.Namespace) -> None:

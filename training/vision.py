@@ -64,7 +64,7 @@ class Heads(nn.Module):
         total = pooled.sum() * 0
         figures = {}
         for name, weight, head, wanted in zip(
-            ("kind", "surface", "colour"), (0.5, 1.0, 0.5), self.heads, labels.T, strict=True
+            ("kind", "surface", "colour"), (1.0, 1.0, 0.5), self.heads, labels.T, strict=True
         ):
             logits = head(pooled)  # (pictures, classes)
             known = wanted != NONE
