@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny_phi3_vision import write_folder
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HIT = re.compile(r"^  (\d)\. (\d\.\d{3})  (\S+)$", re.MULTILINE)
@@ -71,12 +72,14 @@ def test_quickstart_on_the_users_own_folder_and_model(
         tmp_path,
         *("--images", str(pictures[0].parent), "--model", str(tiny_checkpoint)),
         *("--query-image", str(pictures[3]), "--query-text", "", "--top-k", "2", "--uri", "mine.db"),
+        *("--reranker", str(write_folder(tmp_path / "phi3"))),
     )
     assert "Indexed 6 pictures, skipped 1." in output
     rows = MOVE.findall(output)
     assert rows[0][:3] == ("1", "1.000", "picture-3.png")
     assert {row[4] for row in rows} == {row[2] for row in rows}
     assert (tmp_path / "mine.db").exists()
+    assert "demo" not in output
 
 
 def test_quickstart_needs_a_query_for_the_users_pictures(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The reranking examples run, and print what they promise."""
+"""The example of a served model runs, and prints what it promises."""
 
 import os
 import subprocess
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from openai_server import OpenAIServer, leaves_one_out
 from PIL import Image
-from tiny_phi3_vision import write_folder
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -40,25 +39,6 @@ def run(name, folder, *arguments, path=()):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def test_rerank_draws_before_and_after(tmp_path, pictures, tiny_checkpoint):
-    model = write_folder(tmp_path / "phi3")
-
-    output = run(
-        "rerank.py",
-        tmp_path,
-        *("--images", pictures[0].parent, "--model", tiny_checkpoint, "--rerank-model", model),
-        *("--query-image", pictures[2], "--query-text", "bluer", "--top-k", 6, "--top-n", 4),
-        *("--save-sheets", "sheets", "--output", "both.png"),
-    )
-
-    before, after = output.split("After, by looking:")
-    assert before.count("picture-") == after.count("picture-") == 4
-    assert "Why the first is the first: " in after
-    assert len(list((tmp_path / "sheets").glob("*.png"))) == 1
-    both = Image.open(tmp_path / "both.png")
-    assert both.height == 2 * Image.open(tmp_path / "both_after.png").height
 
 
 @pytest.fixture
