@@ -33,6 +33,7 @@ from .rerank_cases import (
     rank_answer,
     rank_prompt,
     reason_answer,
+    some_count,
 )
 from .sheets import TILE, Pick, compose
 from .vision import NONE, Eye, Pixels, labels_of, normalized, pool
@@ -336,7 +337,7 @@ def question_batch(
         captions: number of captions.
         rng: random numbers.
     """
-    n = 9 if rng.random() < 0.85 else int(rng.integers(2, 9))  # one length a batch: little padding
+    n = some_count(rng)  # the same for all: little padding
     groups = [questions.cases.draw_group(rng, n, prompts) for _ in range(sheets)]
     return [
         questions.rankings(groups, partial(told_caption, rng=rng), rng),

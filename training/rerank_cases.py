@@ -38,6 +38,9 @@ _EDITS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """What can be asked about a picture of a product, and which part of it that changes."""
 
+WINDOW = 9
+"""Candidates on a sheet, as a rule and at most."""
+
 TIERS = 4
 """From 0, nothing right, to 3, what was asked for."""
 
@@ -62,6 +65,11 @@ class Case:
     def tiers(self) -> tuple[int, ...]:
         """How well each candidate fits."""
         return tuple(tier(self.query, look) for look in self.looks)
+
+
+def some_count(rng: np.random.Generator) -> int:
+    """Draw a number of candidates: nearly always nine, the reranker's window."""
+    return WINDOW if rng.random() < 0.95 else int(rng.integers(2, WINDOW))
 
 
 def tier(query: DemoQuery, look: Look) -> int:
@@ -109,7 +117,7 @@ class Cases:
     def draw(self, rng: np.random.Generator, *, num_candidates: int | None = None) -> Case:
         """Draw a query, and candidates like those that a retriever returns, in any order."""
         query, picture, _ = self.query(rng)
-        n = num_candidates or (9 if rng.random() < 0.85 else int(rng.integers(2, 9)))
+        n = num_candidates or some_count(rng)
         kind, surface = KINDS.index(query.kind), SURFACES.index(query.surface)
         right = int(rng.integers(0, min(n, 7)))
         chosen = self._some(self._by_both[kind * len(SURFACES) + surface], right, rng)
