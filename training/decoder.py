@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES
+from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES, Look
+from llama_index_multimodal_rerank.demo.queries import describe
 from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionForConditionalGeneration,
     Phi3VisionProcessor,
@@ -99,17 +100,18 @@ class Questions:
         """
         views, boxes, of_view, labels, texts, answers, orders = [], [], [], [], [], [], []
         for number, group in enumerate(groups):
-            case = group[0]
-            view, layout = compose(case.candidates, case.picture)
+            candidates = [pick.changed(rng) for pick in group[0].candidates]
+            query = None if group[0].picture is None else group[0].picture.changed(rng)
+            view, layout = compose(candidates, query)
             views.append(view)
-            for pick, place in zip(case.candidates, layout.cells, strict=True):
+            for pick, place in zip(candidates, layout.cells, strict=True):
                 of_view.append(number)
                 boxes.append(place.picture)
                 labels.append(labels_of(pick, self.cases))
-            if case.picture is not None and layout.query is not None:
+            if query is not None and layout.query is not None:
                 of_view.append(number)
                 boxes.append(layout.query.picture)
-                labels.append(labels_of(case.picture, self.cases))
+                labels.append(labels_of(query, self.cases))
             for case in group:
                 explain = bool(rng.random() < 0.5)
                 order = best_order(case, rng)
@@ -351,13 +353,28 @@ def caption_batch(questions: Questions, count: int, rng: np.random.Generator) ->
     while len(pictures) < count:
         query, picture, _ = questions.cases.query(rng)
         if picture is not None:
-            pictures.append(picture)
+            pictures.append(picture.changed(rng))
             answers.append(caption_answer(query))
     return questions.captions(pictures, answers)
 
 
 def told_caption(case: Case, rng: np.random.Generator) -> str | None:
-    """Return the caption that a prompt tells: mostly the right one, sometimes none."""
-    if case.picture is None or rng.random() < 0.12:
+    """Return the caption that a prompt tells: of sources the right one, of products often a wrong one.
+
+    A product alone on a view is read less well than in a cell, so its caption must not be trusted more than
+    the picture on the sheet.
+    """
+    shown = case.query.picture
+    if shown is None or rng.random() < 0.12:
         return None
+    if isinstance(shown, Look):
+        kind, surface, colour = (
+            names[int(rng.integers(len(names)))] if rng.random() < wrong else name
+            for name, names, wrong in (
+                (shown.kind, KINDS, 0.3),
+                (shown.surface, SURFACES, 0.3),
+                (shown.colour, COLOURS, 0.03),
+            )
+        )
+        return f"{describe(Look(kind, surface, colour))}."
     return caption_answer(case.query)

@@ -37,7 +37,7 @@ PROMPTS = 3
 """Queries about each sheet, in the stage that trains the decoder."""
 
 STAGES = ("cells", "sheets", "decoder", "lists")
-STEPS = (1000, 1100, 2000, 400)
+STEPS = (1000, 1700, 1500, 300)
 LEARNING_RATES = (1.5e-3, 1e-3, 1.2e-3, 4e-4)
 
 
@@ -68,7 +68,7 @@ def train(args: argparse.Namespace) -> None:
 
     sheets = args.batch_size
     go(eye, partial(sheets_batch, cases, 2 * sheets, 0, device), eye.window_loss)
-    go(eye, partial(sheets_batch, cases, sheets, max(1, sheets // 3), device), eye.sheet_loss)
+    go(eye, partial(sheets_batch, cases, sheets, max(1, sheets // 2), device), eye.sheet_loss)
     student.freeze_eye(True)
     batch = partial(question_batch, questions, max(1, sheets // 3), PROMPTS, max(1, sheets // 4))
     go(student, batch, student.loss)

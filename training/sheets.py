@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -22,8 +22,28 @@ NUM_CROPS = 1
 
 PATCH = 14
 PATCHES_PER_SIDE = TILE // PATCH
+WHOLE = 0.75
+"""Share of a picture's side from which on the product on it is known by its outline."""
+
 WINDOW = 6
 """Patches per side of a window around a picture of at most 75 pixels, wherever it lies."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a picture may look like without showing something else.
+
+    Attributes:
+        corner: where the part that is shown begins, across and down, as shares of the picture.
+        scale: side of that part.
+        mirrored: left is right.
+        light: factor of brightness.
+    """
+
+    corner: tuple[float, float]
+    scale: float
+    mirrored: bool
+    light: float
 
 
 @dataclass(frozen=True)
@@ -33,19 +53,53 @@ class Pick:
     Attributes:
         drawn: the set.
         index: its place there.
+        change: how it is changed, or None.
     """
 
     drawn: Drawn
     index: int
+    change: Change | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether so little is shown that the kind of product may not be seen."""
+        return self.change is not None and self.change.scale < WHOLE
+
+    def changed(self, rng: np.random.Generator, *, parts: float = 0.0) -> Pick:
+        """Return the picture mirrored, moved and lit at random.
+
+        Args:
+            rng: random numbers.
+            parts: how often only a part of it is shown: its surface can be read, its outline not. Without
+                this the tower learns each surface on each kind by itself, and fails on pairs held out.
+        """
+        scale = float(rng.uniform(0.4, WHOLE) if rng.random() < parts else rng.uniform(0.86, 1.0))
+        inside = 0.5 * (1 - scale) if scale < WHOLE else 0.0  # parts lie near the middle
+        corner = tuple(float(rng.uniform(0.6 * inside, 1 - scale - 0.6 * inside)) for _ in range(2))
+        change = Change(corner, scale, bool(rng.random() < 0.5), float(rng.uniform(0.85, 1.12)))  # type: ignore[arg-type]
+        return replace(self, change=change)
 
     def at(self, side: int) -> Uint8Array:
         """Return the picture with a given side, (side, side, 3)."""
         pictures = self.drawn.pictures
+        if self.change is not None:
+            return self._changed_at(side, self.change)
         if side in pictures:
             return pictures[side][self.index]
         nearest = min((size for size in pictures if size >= side), default=max(pictures))
         picture = Image.fromarray(pictures[nearest][self.index])
         return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS), dtype=np.uint8)
+
+    def _changed_at(self, side: int, change: Change) -> Uint8Array:
+        pictures = self.drawn.pictures
+        largest = max(pictures)
+        left, top = (share * largest for share in change.corner)
+        box = (left, top, left + change.scale * largest, top + change.scale * largest)
+        picture = Image.fromarray(pictures[largest][self.index])
+        pixels = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC, box=box))
+        if change.mirrored:
+            pixels = pixels[:, ::-1]
+        return np.clip(pixels * np.float32(change.light), 0, 255).astype(np.uint8)
 
 
 def compose(candidates: Sequence[Pick], query: Pick | None) -> tuple[Uint8Array, SheetLayout]:

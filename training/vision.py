@@ -22,6 +22,9 @@ from .rerank_cases import Cases
 from .sheets import PATCHES_PER_SIDE, TILE, WINDOW, Pick, compose, patches_of, window_of
 
 NONE = -100
+PARTS = 0.3
+"""How often a picture shows a part of a product only."""
+
 SOURCE = len(KINDS)
 """The kind of pictures that show where a surface comes from."""
 
@@ -152,11 +155,11 @@ def normalized(views: np.ndarray, device: torch.device) -> torch.Tensor:  # type
 
 
 def labels_of(pick: Pick, cases: Cases) -> tuple[int, int, int]:
-    """Return kind, surface and colour of a picture."""
+    """Return kind, surface and colour of a picture, where they can be seen."""
     labels = pick.drawn.labels[pick.index].tolist()
     if pick.drawn is cases.sources:
         return SOURCE, labels[0], NONE
-    return labels[0], labels[1], labels[2]
+    return NONE if pick.is_part else labels[0], labels[1], labels[2]
 
 
 def sheets_batch(
@@ -174,27 +177,25 @@ def sheets_batch(
     views, of_view, boxes, labels = [], [], [], []
     for number in range(sheets):
         case = cases.draw(rng)
-        view, layout = compose(case.candidates, case.picture)
+        candidates = [pick.changed(rng, parts=PARTS) for pick in case.candidates]
+        query = None if case.picture is None else case.picture.changed(rng, parts=PARTS)
+        view, layout = compose(candidates, query)
         views.append(view)
-        shown = [*zip(case.candidates, layout.cells, strict=True)]
-        if case.picture is not None and layout.query is not None:
-            shown.append((case.picture, layout.query))
+        shown = [*zip(candidates, layout.cells, strict=True)]
+        if query is not None and layout.query is not None:
+            shown.append((query, layout.query))
         for pick, place in shown:
             of_view.append(number)
             boxes.append(place.picture)
             labels.append(labels_of(pick, cases))
     for number in range(sheets, sheets + alone):
-        pick = any_query_picture(cases, rng)
+        pick = any_query_picture(cases, rng).changed(rng, parts=PARTS)
         views.append(pick.at(TILE))
         of_view.append(number)
         boxes.append(Box(0, 0, TILE, TILE))
         labels.append(labels_of(pick, cases))
-    stacked = np.stack(views)
-    # Mirrored and in other light they show the same.
-    light = rng.uniform(0.9, 1.1, size=(len(stacked), 1, 1, 1)).astype(np.float32)
-    stacked = np.clip(stacked * light, 0, 255).astype(np.uint8)
     return Pixels(
-        normalized(stacked, device), torch.tensor(of_view), boxes, torch.tensor(labels, device=device)
+        normalized(np.stack(views), device), torch.tensor(of_view), boxes, torch.tensor(labels, device=device)
     )
 
 
