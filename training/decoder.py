@@ -37,7 +37,7 @@ from .rerank_cases import (
     some_count,
 )
 from .sheets import TILE, Pick, compose
-from .vision import NONE, Eye, Pixels, labels_of, normalized, pool
+from .vision import NONE, Eye, Pixels, labels_of, normalized, pool, spare_held_out
 
 ATTRIBUTES_AFTER, FIT_AFTER = 2, 3
 """Layers after which the readings are taken."""
@@ -275,10 +275,10 @@ class Student(nn.Module):
         surfaces = torch.tensor([SURFACES.index(look.surface) for look in looks], device=device)
         colours = torch.tensor([COLOURS.index(look.colour) for look in looks], device=device)
         total = torch.zeros((), device=device)
-        for name, head, wanted in zip(
-            ("kind", "surface", "colour"), self.shown, (kinds, surfaces, colours), strict=True
-        ):
-            logits = head(shown)
+        labels = torch.stack([kinds, surfaces, colours], dim=1)  # (candidates, 3)
+        for column, name in enumerate(("kind", "surface", "colour")):
+            wanted = labels[:, column]
+            logits = spare_held_out(self.shown[column](shown), labels, column)
             total = total + 0.3 * F.cross_entropy(logits, wanted)
             figures[f"cell_{name}"] = (logits.argmax(-1) == wanted).float().mean().item()
         tiers = torch.tensor([case.tiers[c] for case, c in _pairs(asked.cases, rows, columns)], device=device)
