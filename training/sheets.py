@@ -22,11 +22,17 @@ NUM_CROPS = 1
 
 PATCH = 14
 PATCHES_PER_SIDE = TILE // PATCH
-WHOLE = 0.75
-"""Share of a picture's side from which on the product on it is known by its outline."""
-
 WINDOW = 6
 """Patches per side of a window around a picture of at most 75 pixels, wherever it lies."""
+
+
+WAYS = {"whole": 0.5, "window": 0.2, "mosaic": 0.2, "blurred": 0.1}
+"""How a picture is shown to the tower in training, and how often.
+
+A tower that is shown whole products alone learns each surface on each kind by itself, and fails on the pairs
+held out. So it must read surfaces without outlines (through a window; as a mosaic of pieces), at the scale
+they have on sheets, and kinds without surfaces (blurred).
+"""
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,16 @@ class Change:
         scale: side of that part.
         mirrored: left is right.
         light: factor of brightness.
+        way: one of ``WAYS``.
+        ground: colour around a window.
     """
 
     corner: tuple[float, float]
     scale: float
     mirrored: bool
     light: float
+    way: str
+    ground: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -61,23 +71,28 @@ class Pick:
     change: Change | None = None
 
     @property
-    def is_part(self) -> bool:
-        """Whether so little is shown that the kind of product may not be seen."""
-        return self.change is not None and self.change.scale < WHOLE
+    def hides_kind(self) -> bool:
+        """Whether the outline is not to be seen."""
+        return self.change is not None and self.change.way in ("window", "mosaic")
 
-    def changed(self, rng: np.random.Generator, *, parts: float = 0.0) -> Pick:
+    @property
+    def hides_surface(self) -> bool:
+        """Whether the surface is not to be seen."""
+        return self.change is not None and self.change.way == "blurred"
+
+    def changed(self, rng: np.random.Generator, *, hide: bool = False) -> Pick:
         """Return the picture mirrored, moved and lit at random.
 
         Args:
             rng: random numbers.
-            parts: how often only a part of it is shown: its surface can be read, its outline not. Without
-                this the tower learns each surface on each kind by itself, and fails on pairs held out.
+            hide: hide outline or surface at times.
         """
-        scale = float(rng.uniform(0.4, WHOLE) if rng.random() < parts else rng.uniform(0.86, 1.0))
-        inside = 0.5 * (1 - scale) if scale < WHOLE else 0.0  # parts lie near the middle
-        corner = tuple(float(rng.uniform(0.6 * inside, 1 - scale - 0.6 * inside)) for _ in range(2))
-        change = Change(corner, scale, bool(rng.random() < 0.5), float(rng.uniform(0.85, 1.12)))  # type: ignore[arg-type]
-        return replace(self, change=change)
+        scale = float(rng.uniform(0.86, 1.0))
+        left, top = rng.uniform(0, 1 - scale, 2).tolist()
+        way = str(rng.choice(list(WAYS), p=list(WAYS.values()))) if hide else "whole"
+        light, mirrored = float(rng.uniform(0.85, 1.12)), bool(rng.random() < 0.5)
+        ground = tuple(rng.integers(0, 256, 3).tolist())
+        return replace(self, change=Change((left, top), scale, mirrored, light, way, ground))  # type: ignore[arg-type]
 
     def at(self, side: int) -> Uint8Array:
         """Return the picture with a given side, (side, side, 3)."""
@@ -96,7 +111,20 @@ class Pick:
         left, top = (share * largest for share in change.corner)
         box = (left, top, left + change.scale * largest, top + change.scale * largest)
         picture = Image.fromarray(pictures[largest][self.index])
-        pixels = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC, box=box))
+        shown = picture.resize((side, side), Image.Resampling.BICUBIC, box=box)
+        if change.way == "blurred":
+            shown = shown.resize((11, 11), Image.Resampling.BOX).resize(
+                (side, side), Image.Resampling.BICUBIC
+            )
+        pixels = np.asarray(shown)
+        if change.way in ("window", "mosaic"):
+            first = side // 4
+            middle = pixels[first : first + side // 2, first : first + side // 2]
+            if change.way == "mosaic":
+                pixels = np.pad(middle, ((first, side - first - side // 2),) * 2 + ((0, 0),), mode="reflect")
+            else:
+                pixels = np.full_like(pixels, change.ground)
+                pixels[first : first + side // 2, first : first + side // 2] = middle
         if change.mirrored:
             pixels = pixels[:, ::-1]
         return np.clip(pixels * np.float32(change.light), 0, 255).astype(np.uint8)

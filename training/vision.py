@@ -22,9 +22,6 @@ from .rerank_cases import Cases
 from .sheets import PATCHES_PER_SIDE, TILE, WINDOW, Pick, compose, patches_of, window_of
 
 NONE = -100
-PARTS = 0.3
-"""How often a picture shows a part of a product only."""
-
 SOURCE = len(KINDS)
 """The kind of pictures that show where a surface comes from."""
 
@@ -181,8 +178,8 @@ def labels_of(pick: Pick, cases: Cases) -> tuple[int, int, int]:
     """Return kind, surface and colour of a picture, where they can be seen."""
     labels = pick.drawn.labels[pick.index].tolist()
     if pick.drawn is cases.sources:
-        return SOURCE, labels[0], NONE
-    return NONE if pick.is_part else labels[0], labels[1], labels[2]
+        return SOURCE, NONE if pick.hides_surface else labels[0], NONE
+    return NONE if pick.hides_kind else labels[0], NONE if pick.hides_surface else labels[1], labels[2]
 
 
 def sheets_batch(
@@ -200,8 +197,8 @@ def sheets_batch(
     views, of_view, boxes, labels = [], [], [], []
     for number in range(sheets):
         case = cases.draw(rng)
-        candidates = [pick.changed(rng, parts=PARTS) for pick in case.candidates]
-        query = None if case.picture is None else case.picture.changed(rng, parts=PARTS)
+        candidates = [pick.changed(rng, hide=True) for pick in case.candidates]
+        query = None if case.picture is None else case.picture.changed(rng, hide=True)
         view, layout = compose(candidates, query)
         views.append(view)
         shown = [*zip(candidates, layout.cells, strict=True)]
@@ -212,7 +209,7 @@ def sheets_batch(
             boxes.append(place.picture)
             labels.append(labels_of(pick, cases))
     for number in range(sheets, sheets + alone):
-        pick = any_query_picture(cases, rng).changed(rng, parts=PARTS)
+        pick = any_query_picture(cases, rng).changed(rng, hide=True)
         views.append(pick.at(TILE))
         of_view.append(number)
         boxes.append(Box(0, 0, TILE, TILE))
