@@ -271,7 +271,7 @@ def test_the_query_picture_is_shown_however_it_comes(nodes, tmp_path, kind):
     assert has_query(sheet)
     assert (np.asarray(sheet) == (77, 100, 173)).all(axis=-1).sum() > 5000
     assert ('together with the words: "words"' in model.prompts[0]) == (kind != "image_only")
-    assert "(A reddish blob.)" in model.prompts[0]
+    assert "(A reddish blob)" in model.prompts[0]
 
 
 def test_a_query_of_words_only(nodes):

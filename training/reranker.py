@@ -37,7 +37,7 @@ PROMPTS = 3
 """Queries about each sheet, in the stage that trains the decoder."""
 
 STAGES = ("cells", "sheets", "decoder", "lists")
-STEPS = (1000, 2100, 1200, 300)
+STEPS = (1000, 2100, 3000, 300)
 LEARNING_RATES = (1.5e-3, 1.5e-3, 1.2e-3, 4e-4)
 
 

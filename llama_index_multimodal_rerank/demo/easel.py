@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from llama_index_multimodal_rerank.demo.palettes import Palette
-from llama_index_multimodal_rerank.demo.patterns import paint
+from .palettes import Palette
+from .patterns import paint
 
 Colour = tuple[float, float, float]
 Point = tuple[float, float]

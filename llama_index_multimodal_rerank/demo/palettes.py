@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llama_index_multimodal_rerank.demo.fields import Field
-from llama_index_multimodal_rerank.demo.looks import COLOURS, SURFACES
+from .fields import Field
+from .looks import COLOURS, SURFACES
 
 COLOUR_VALUES: dict[str, tuple[float, float, float]] = {
     "red": (0.83, 0.11, 0.14),

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from llama_index_multimodal_rerank.demo import prints, textures
-from llama_index_multimodal_rerank.demo.fields import Field
-from llama_index_multimodal_rerank.demo.looks import SURFACES
-from llama_index_multimodal_rerank.demo.palettes import COLOUR_VALUES, Palette, choose, palette
+from . import prints, textures
+from .fields import Field
+from .looks import SURFACES
+from .palettes import COLOUR_VALUES, Palette, choose, palette
 
 __all__ = ["COLOUR_VALUES", "Palette", "paint", "palette"]
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from llama_index_multimodal_rerank.demo.fields import (
+from .fields import (
     Field,
     cover,
     fill,
@@ -18,7 +18,7 @@ from llama_index_multimodal_rerank.demo.fields import (
     pixel_size,
     scatter,
 )
-from llama_index_multimodal_rerank.demo.palettes import Palette
+from .palettes import Palette
 
 
 def dots(u: Field, v: Field, palette: Palette, rng: np.random.Generator) -> Field:

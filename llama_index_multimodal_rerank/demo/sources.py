@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from llama_index_multimodal_rerank.demo import sources_made as made
-from llama_index_multimodal_rerank.demo import sources_nature as nature
-from llama_index_multimodal_rerank.demo.easel import Easel
-from llama_index_multimodal_rerank.demo.looks import SURFACES
-from llama_index_multimodal_rerank.demo.palettes import choose
+from . import sources_made as made
+from . import sources_nature as nature
+from .easel import Easel
+from .looks import SURFACES
+from .palettes import choose
 
 _SCENES: dict[str, Callable[[Easel], None]] = {
     "leopard": nature.leopard,

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from llama_index_multimodal_rerank.demo.easel import Colour, Easel, to_image, tones
-from llama_index_multimodal_rerank.demo.palettes import COLOUR_VALUES
-from llama_index_multimodal_rerank.demo.patterns import paint
+from .easel import Colour, Easel, to_image, tones
+from .palettes import COLOUR_VALUES
+from .patterns import paint
 
 _BLACK: Colour = (0.07, 0.06, 0.06)
 _WHITE: Colour = (0.97, 0.96, 0.92)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from llama_index_multimodal_rerank.demo.easel import Colour, Easel, tones
-from llama_index_multimodal_rerank.demo.palettes import Palette
+from .easel import Colour, Easel, tones
+from .palettes import Palette
 
 _BLACK: Colour = (0.07, 0.05, 0.05)
 _WHITE: Colour = (0.97, 0.95, 0.9)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from llama_index_multimodal_rerank.demo.fields import (
+from .fields import (
     Field,
     cell,
     cover,
@@ -22,7 +22,7 @@ from llama_index_multimodal_rerank.demo.fields import (
     smoothstep,
     table,
 )
-from llama_index_multimodal_rerank.demo.palettes import Palette
+from .palettes import Palette
 
 
 def leopard(u: Field, v: Field, palette: Palette, rng: np.random.Generator) -> Field:
