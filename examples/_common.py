@@ -94,7 +94,7 @@ def demo_queries() -> list[ImageTextQuery]:
     """Return three queries for the drawn catalogue; their pictures are drawn, too."""
     shown = {
         "leopard.png": ("leopard", "a phone case with this"),
-        "mug.png": (Look("mug", "waves", "blue"), "the same, but as an umbrella"),
+        "dress.png": (Look("dress", "stripes", "green"), "the same, but as an umbrella"),
         "wall.png": ("brick", "I want this pattern on a backpack"),
     }
     queries = []
@@ -111,40 +111,46 @@ def demo_queries() -> list[ImageTextQuery]:
 
 @dataclass
 class Asked:
-    """A query with what was retrieved, and the same reranked."""
+    """A query with what was retrieved, and the same reranked, if it was."""
 
     query: ImageTextQuery
     before: list[NodeWithScore]
-    after: list[NodeWithScore]
+    after: list[NodeWithScore] | None
 
     @property
     def places_before(self) -> list[int]:
-        """For each picture of ``after``, its place in ``before``, from 1."""
+        """For each picture of the last list, its place in ``before``, from 1."""
         places = {hit.node.node_id: place for place, hit in enumerate(self.before, start=1)}
-        return [places[hit.node.node_id] for hit in self.after]
+        return [places[hit.node.node_id] for hit in self.after or self.before]
 
 
 def print_asked(asked: Asked, described: dict[str, str]) -> None:
-    """Print both lists side by side, and why the first is the first."""
+    """Print what was found; reranked, both lists side by side, and why the first is the first."""
     print(f"\n[{asked.query.image_path}] + {asked.query.query_str!r}")
+    before = [_line(hit, described) for hit in asked.before]
+    if asked.after is None:
+        for rank, line in enumerate(before, start=1):
+            print(f"  {rank}. {line}")
+        return
     print(f"     {'retrieved':<44}reranked")
-    rows = zip(asked.before, asked.after, asked.places_before, strict=True)
-    for rank, (before, after, place) in enumerate(rows, start=1):
-        left, right = (
-            f"{hit.score:.3f}  {described.get(file_name(hit), file_name(hit))}" for hit in (before, after)
-        )
-        print(f"  {rank}. {left:<44}{right}  (was {place})")
+    for rank, (left, hit, place) in enumerate(zip(before, asked.after, asked.places_before, strict=True), 1):
+        print(f"  {rank}. {left:<44}{_line(hit, described)}  (was {place})")
     best = asked.after[0].node.metadata
     print(f"  The reranker saw in the query: {best.get('rerank_query_caption')}")
     print(f"  Its reason: {best.get('rerank_reason')}")
 
 
+def _line(hit: NodeWithScore, described: dict[str, str]) -> str:
+    return f"{hit.score:.3f}  {described.get(file_name(hit), file_name(hit))}"
+
+
 def draw_asked(path: Path, asked: Sequence[Asked], described: dict[str, str]) -> Path:
-    """Draw every query with both lists below each other into a PNG."""
+    """Draw every query with its list, or both lists below each other, into a PNG."""
     side, margin, line, shown = 132, 12, 20, 9
     font, small = ImageFont.load_default(17), ImageFont.load_default(12)
     columns = min(shown, max(len(each.before) for each in asked))
-    block = 2 * (side + line + margin) + 2 * line
+    rows = 1 if all(each.after is None for each in asked) else 2
+    block = rows * (side + line + margin) + 2 * line
     sheet = Image.new(
         "RGB", (3 * margin + (columns + 2) * (side + margin), margin + block * len(asked)), "white"
     )
@@ -163,10 +169,10 @@ def draw_asked(path: Path, asked: Sequence[Asked], described: dict[str, str]) ->
             draw.rectangle(
                 (margin - 3, top - 3, margin + side + 2, top + side + 2), outline="#aa0000", width=3
             )
-        for row, (name, hits) in enumerate((("retrieved", each.before), ("reranked", each.after))):
+        for row, (name, hits) in enumerate((("retrieved", each.before), ("reranked", each.after))[:rows]):
             y = top + row * (side + line + margin)
             draw.text((2 * margin + side, y + side // 2), name, "#57606a", font)
-            for place, hit in enumerate(hits[:columns]):
+            for place, hit in enumerate((hits or [])[:columns]):
                 x = 3 * margin + (place + 2) * (side + margin) - margin
                 _paste(sheet, hit.node.image_path, (x, y), side)
                 label = f"{place + 1}. {described.get(file_name(hit), file_name(hit))}"

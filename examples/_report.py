@@ -51,21 +51,29 @@ def write_report(path: Path, asked: Sequence[Asked], described: dict[str, str]) 
 
 
 def _section(asked: Asked, described: dict[str, str]) -> str:
-    query, best = asked.query, asked.after[0].node.metadata
+    query = asked.query
     picture = _img(query.image_path, "picture of the query") if query.image_path else ""
     hits = "\n".join(
         _hit(hit, rank, place, described)
-        for rank, (hit, place) in enumerate(zip(asked.after, asked.places_before, strict=True), start=1)
+        for rank, (hit, place) in enumerate(
+            zip(asked.after or asked.before, asked.places_before, strict=True), start=1
+        )
     )
-    order = " ".join(str(place) for place in asked.places_before)
-    audit = html.escape(json.dumps(best.get("rerank_audit"), indent=1))
     words = html.escape(query.query_str) or "(no words)"
-    return f"""<section><div class="query">{picture}<div><h2>{words}</h2>
-<p>The reranker saw in the query: {html.escape(str(best.get("rerank_query_caption")))}<br>
+    said, audit = _reranked(asked) if asked.after else ("", "")
+    return f"""<section><div class="query">{picture}<div><h2>{words}</h2>{said}</div></div>
+<ol class="hits">{hits}</ol>{audit}</section>"""
+
+
+def _reranked(asked: Asked) -> tuple[str, str]:
+    """Return what the reranker said, and the audit of its answer."""
+    best = asked.after[0].node.metadata
+    order = " ".join(str(place) for place in asked.places_before)
+    said = f"""<p>The reranker saw in the query: {html.escape(str(best.get("rerank_query_caption")))}<br>
 Its reason: {html.escape(str(best.get("rerank_reason")))}<br>
-<span class="faint">Places before, in the new order: {order}</span></p></div></div>
-<ol class="hits">{hits}</ol>
-<details><summary>Audit of the answer</summary><pre>{audit}</pre></details></section>"""
+<span class="faint">Places before, in the new order: {order}</span></p>"""
+    audit = html.escape(json.dumps(best.get("rerank_audit"), indent=1))
+    return said, f"<details><summary>Audit of the answer</summary><pre>{audit}</pre></details>"
 
 
 def _hit(hit, rank: int, place: int, described: dict[str, str]) -> str:  # type: ignore[no-untyped-def]
@@ -73,10 +81,11 @@ def _hit(hit, rank: int, place: int, described: dict[str, str]) -> str:  # type:
     moved = "up" if place > rank else "down" if place < rank else "faint"
     arrow = {"up": "↑", "down": "↓", "faint": "="}[moved]
     retrieval = hit.node.metadata.get("retrieval_score")
-    before = f"{retrieval:.3f}" if isinstance(retrieval, float) else "none"
-    return f"""<li>{_img(hit.node.image_path, name)}<b>{rank}.</b> {html.escape(name)}<br>
-<span class="{moved}">{arrow} was {place}</span><br>
-<small>score {hit.score:.3f}, retrieval {before}</small></li>"""
+    reranked = ""
+    if isinstance(retrieval, float):
+        reranked = f'<br><span class="{moved}">{arrow} was {place}, at {retrieval:.3f}</span>'
+    return f"""<li>{_img(hit.node.image_path, name)}<b>{rank}.</b> {html.escape(name)}
+{reranked}<br><small>score {hit.score:.3f}</small></li>"""
 
 
 def _img(image_path: str, alt: str) -> str:

@@ -1,7 +1,7 @@
 r"""A catalogue of pictures goes in; a picture and a wish go in; the right pictures come out.
 
 python examples/quickstart.py
-        draws a catalogue of 900 products and asks three things, with the tiny models of this package: no
+        draws a catalogue of 900 products and asks three things, with the tiny embedder of this package: no
         download, less than a minute
 python examples/quickstart.py --images photos/ --query-image leopard.jpg \
         --query-text "a phone case with this" --model BAAI/bge-visualized \
@@ -30,7 +30,7 @@ from llama_index_multimodal_rerank import (
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--model", default="demo", help="Visualized BGE: hub name, checkpoint file or folder")
-parser.add_argument("--reranker", default="demo", help="Phi-3 Vision: hub name or folder")
+parser.add_argument("--reranker", help="Phi-3 Vision: hub name or folder (default: none, retrieval alone)")
 parser.add_argument("--strategy", choices=["listwise", "first_token"], default="listwise")
 parser.add_argument("--images", type=Path, help="folder of pictures (default: a catalogue that is drawn)")
 parser.add_argument("--query-image", type=Path, help="picture of the query")
@@ -64,7 +64,7 @@ print(f"Indexed {len(nodes)} pictures, skipped {len(nodes.skipped)}.")
 index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
 retriever = index.as_retriever(similarity_top_k=options.top_k)
 # In a query engine: index.as_query_engine(similarity_top_k=9, node_postprocessors=[reranker], ...)
-reranker = Phi3VisionRerank(
+reranker = options.reranker and Phi3VisionRerank(
     model=options.reranker,
     strategy=options.strategy,
     top_n=options.top_k,
@@ -74,15 +74,15 @@ reranker = Phi3VisionRerank(
 asked = []
 for query in queries:
     before = retriever.retrieve(query)
-    after = reranker.postprocess_nodes(before, query_bundle=query)
+    after = reranker.postprocess_nodes(before, query_bundle=query) if reranker else None
     asked.append(Asked(query, before, after))
     print_asked(asked[-1], described)
 
-picture = draw_asked(options.output / "before-after.png", asked, described)
+picture = draw_asked(options.output / "results.png", asked, described)
 report = write_report(options.output / "report.html", asked, described)
 print(f"\nPicture: {picture}\nReport:  {report}\nTook {time.monotonic() - started:.0f} s.")
-if "demo" in (options.model, options.reranker):
+if options.model == "demo":
     print(
-        "\nThe models called 'demo' are tiny, and were trained on drawings like these to show how it works.\n"
+        "\nThe model called 'demo' is tiny, and was trained on drawings like these to show how it works.\n"
         "For photographs pass --model BAAI/bge-visualized --reranker microsoft/Phi-3-vision-128k-instruct."
     )

@@ -15,6 +15,7 @@ from tiny_phi3_vision import write_folder
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HIT = re.compile(r"^  (\d)\. (\d\.\d{3})  (\S+)$", re.MULTILINE)
+FOUND = re.compile(r"^  (\d)\. (\d\.\d{3})  (.+)$", re.MULTILINE)
 MOVE = re.compile(r"^  (\d)\. (\d\.\d{3})  (.+?) +(\d\.\d{3})  (.+?)  \(was (\d)\)$", re.MULTILINE)
 
 
@@ -33,34 +34,28 @@ def run(name: str, folder: Path, *arguments: str) -> str:
 
 def test_quickstart(tmp_path: Path, catalogue: Path) -> None:
     shutil.copytree(catalogue, tmp_path / "example-output" / "catalogue")
-    output = run("quickstart.py", tmp_path, "--save-sheets", "sheets")
+    output = run("quickstart.py", tmp_path)
     assert "Indexed 900 pictures, skipped 0." in output
-    assert "The models called 'demo' are tiny" in output
-    lists = output.split("\n[")[1:]
+    assert "The model called 'demo' is tiny" in output
+    lists = [FOUND.findall(text) for text in output.split("\n[")[1:]]
     assert len(lists) == 3
-    for text in lists:
-        rows = MOVE.findall(text)
+    for rows in lists:
         assert [row[0] for row in rows] == list("123456789")
-        assert sorted(row[5] for row in rows) == list("123456789")
-        places = {row[0]: row[2] for row in rows}
-        assert all(row[4] == places[row[5]] for row in rows)  # who "was 3" was third on the left
-        for column in (1, 3):
-            scores = [float(row[column]) for row in rows]
-            assert scores == sorted(scores, reverse=True)
-    # The leopard's face and "a phone case with this": no phone case with leopard print was trained on.
-    leopard = MOVE.findall(lists[0])
-    assert lists[0].startswith("example-output/queries/leopard.png] + 'a phone case with this'")
-    assert leopard[0][4].endswith("leopard phone case")
-    assert "The reranker saw in the query: a leopard." in lists[0]
-    assert "with leopard print" in lists[0]
+        scores = [float(row[1]) for row in rows]
+        assert scores == sorted(scores, reverse=True)
+    # No phone case with leopard print was trained on, and no umbrella with stripes.
+    assert "[example-output/queries/leopard.png] + 'a phone case with this'" in output
+    assert any(row[2].endswith(" leopard phone case") for row in lists[0])
+    assert lists[1][0][2].endswith(" stripes umbrella")
+    assert lists[2][0][2].endswith(" brick backpack")
 
-    picture = Image.open(tmp_path / "example-output" / "before-after.png")
-    assert picture.width > picture.height > 900
-    assert len(list((tmp_path / "sheets").iterdir())) == 3
+    picture = Image.open(tmp_path / "example-output" / "results.png")
+    assert picture.width > 2 * picture.height > 1000
     report = (tmp_path / "example-output" / "report.html").read_text()
     assert report.count("<section>") == 3
     assert report.count('src="data:image/jpeg;base64,') == 3 * 10
     assert not re.search(r'(src|href)="(?!data:)', report)
+    assert "Audit" not in report
 
 
 def test_quickstart_on_the_users_own_folder_and_model(
@@ -72,12 +67,19 @@ def test_quickstart_on_the_users_own_folder_and_model(
         tmp_path,
         *("--images", str(pictures[0].parent), "--model", str(tiny_checkpoint)),
         *("--query-image", str(pictures[3]), "--query-text", "", "--top-k", "2", "--uri", "mine.db"),
-        *("--reranker", str(write_folder(tmp_path / "phi3"))),
+        *("--reranker", str(write_folder(tmp_path / "phi3")), "--save-sheets", "sheets"),
     )
     assert "Indexed 6 pictures, skipped 1." in output
     rows = MOVE.findall(output)
     assert rows[0][:3] == ("1", "1.000", "picture-3.png")
-    assert {row[4] for row in rows} == {row[2] for row in rows}
+    assert sorted(row[5] for row in rows) == ["1", "2"]
+    places = {row[0]: row[2] for row in rows}
+    assert all(row[4] == places[row[5]] for row in rows)  # who "was 2" was second on the left
+    assert "Its reason: " in output
+    assert len(list((tmp_path / "sheets").iterdir())) == 1
+    report = (tmp_path / "example-output" / "report.html").read_text()
+    assert report.count("was 1, at ") == 1
+    assert "Audit of the answer" in report
     assert (tmp_path / "mine.db").exists()
     assert "demo" not in output
 
