@@ -69,13 +69,13 @@ def phi3_vision_folder(folder: Path, *, layers: int | None = None, tiny: bool = 
     if layers is not None:
         config["num_hidden_layers"] = min(layers, config["num_hidden_layers"])
     tokenizer = _write_processor(folder, tiny=tiny)
-    stops = [tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))]
+    stops = [tokenizer.eos_token_id, *map(tokenizer.convert_tokens_to_ids, STOP_TOKENS)]
     shapes = {
         key: entry["shape"]
         for key, entry in read_json(f"manifest_{name}.json")["tensors"].items()
         if entry["in_checkpoint"] and _layer(key) < config["num_hidden_layers"]
     }
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, keys in enumerate(_shards(shapes)):
         file = f"model-{number:05}.safetensors"
         save_file({key: _tensor(key, shapes[key], stops) for key in keys}, folder / file, {"format": "pt"})
@@ -124,7 +124,7 @@ def _write_processor(folder: Path, *, tiny: bool) -> PreTrainedTokenizerBase:
 
     from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionImageProcessor, Phi3VisionProcessor
 
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(GOLDEN / "tokenizer")
+    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(GOLDEN / "tokenizer")
     if not tiny:
         # The tests' tokenizer spells nearly every word out. With the words of our questions in it, prompts
         # are about as long as with the released tokenizer.
