@@ -45,9 +45,15 @@ _QUESTIONS = " ".join(
 
 
 def visualized_bge_folder(folder: Path, *, model: str = "base", tiny: bool = False) -> Path:
-    """Write Visualized BGE as its authors release it, in float32, unless the folder is there; return it."""
+    """Write Visualized BGE as its authors release it, in float32, unless the folder is there; return it.
+
+    Raises:
+        ValueError: the folder is there, and the tiny model was asked for.
+    """
     if not (folder / "config.json").exists():
-        write_folder(folder, "tiny_bert" if tiny else f"full_{model}")
+        return write_folder(folder, "tiny_bert" if tiny else f"full_{model}")
+    if tiny:
+        raise ValueError(f"{folder} holds a checkpoint already; leave it out, or the tiny model")
     return folder
 
 
@@ -60,12 +66,18 @@ def phi3_vision_folder(folder: Path, *, layers: int | None = None, tiny: bool = 
         folder: where to write; about twice a shard of 1 GB is in memory at a time.
         layers: decoder layers to write. Default: all.
         tiny: the tests' tiny architecture instead.
+
+    Raises:
+        ValueError: the folder is there and holds another number of layers, or the tiny model was asked for.
     """
-    if (folder / "config.json").exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
     name = "tiny" if tiny else "128k"
     config = dict(read_json(f"config_{name}.json"))
+    if (folder / "config.json").exists():
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
+        if tiny or layers not in (None, found):
+            raise ValueError(f"{folder} holds a checkpoint of {found} layers already; name another folder")
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
     if layers is not None:
         config["num_hidden_layers"] = min(layers, config["num_hidden_layers"])
     tokenizer = _write_processor(folder, tiny=tiny)

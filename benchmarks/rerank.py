@@ -230,7 +230,7 @@ def measure(
     memory: dict[str, dict[str, int]] = {}
     queue: dict[str, list[Case]] = {}
     for name, call in answer.items():
-        if options.device.type == "cuda" or options.tiny:
+        if options.device.type == "cuda":
             call(cases.next(n))
         # Drawn beforehand: no side pays for it.
         queue[name] = [cases.next(n) for _ in range(options.repeats)]
