@@ -140,6 +140,8 @@ def common(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_flops_are_those_of_the_arithmetic(common: Any) -> None:
     a, b = torch.randn(3, 5), torch.randn(5, 7)
     assert common.flops_of(lambda: a @ b) == 2 * 3 * 5 * 7
+    with torch.inference_mode():
+        assert common.flops_of(lambda: torch.nn.functional.linear(a, b.T)) == 2 * 3 * 5 * 7
     query = torch.randn(2, 4, 11, 8)  # (batch, heads, tokens, width)
     attention = torch.nn.functional.scaled_dot_product_attention
     # scores and weighted sum, each tokens x tokens x width for every head
