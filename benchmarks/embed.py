@@ -1,0 +1,370 @@
+"""How fast are pictures and texts embedded, and how much of the machine's ceiling is that?
+
+    python -m benchmarks.embed --json out.json
+    python -m benchmarks.embed --flat 10000
+
+Visualized BGE in its released size, with seeded weights. The baseline is the way the research code is used:
+one item at a time, in float32, a picture decoded and then embedded. Ours is ``VisualizedBGEEmbedding``.
+``model`` is the bare module on batches that are ready on the device: what decoding, batching and LlamaIndex
+cost is the difference between ours and it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from llama_index.core.ingestion import IngestionPipeline
+from PIL import Image
+
+from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding, load_image_nodes, milvus_store
+from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
+from llama_index_multimodal_rerank.models.visualized_bge.configuration import RELEASED
+from llama_index_multimodal_rerank.models.visualized_bge.processing import crop_image, normalize_crops
+
+from ._checkpoints import visualized_bge_folder
+from ._common import (
+    MIB,
+    alternate,
+    ceilings,
+    flops_of,
+    machine,
+    parse_arguments,
+    peak_device_memory,
+    peak_rss,
+    print_table,
+    timed,
+    write_jpegs,
+    write_report,
+)
+
+FLAT_SIZE = (96, 72)
+FLAT_FILES = 100
+MODEL_BATCHES = 16
+
+Vectors = npt.NDArray[np.float32]
+Content = tuple[str, Path | None]
+
+
+class OneByOne:
+    """The baseline: tokenize, decode, crop, run the module on one item, and again for the next.
+
+    Args:
+        bge: the model.
+    """
+
+    def __init__(self, bge: VisualizedBGE) -> None:
+        self.bge = bge
+
+    def inputs(self, text: str, path: Path | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Return ids, mask and pixels of one item, each with a batch of one."""
+        bge = self.bge
+        ids, mask = (each.to(bge.device) for each in bge.tokenizer.pad(bge.tokenizer([text])))
+        if path is None:
+            return ids, mask, None
+        crop = crop_image(Image.open(path), bge.model.config.vision.image_size)
+        pixels = normalize_crops(torch.from_numpy(crop[None].copy()).to(bge.device)).to(bge.dtype)
+        return ids, mask, pixels
+
+    def __call__(self, contents: Sequence[Content]) -> Vectors:
+        """Embed items, normalised."""
+        vectors = []
+        with torch.inference_mode():
+            for text, path in contents:
+                vector = self.bge.model(*self.inputs(text, path)).float()
+                vectors.append(torch.nn.functional.normalize(vector, dim=-1).cpu().numpy())
+        return np.concatenate(vectors)
+
+
+def make_texts(bge: VisualizedBGE, count: int) -> list[str]:
+    """Make texts of 3 to 24 words that the tokenizer knows."""
+    words = sorted(word for word in bge.tokenizer.tokenizer.get_vocab() if word.isalpha() and len(word) > 2)
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(words, length)) for length in rng.integers(3, 25, count)]
+
+
+def count_flops(plain: OneByOne, contents: Sequence[Content]) -> int:
+    """Count what the model has to do for the items, without padding; equal shapes are counted once."""
+    by_shape: dict[tuple[int, bool], int] = {}
+    total = 0
+    with torch.no_grad():
+        for text, path in contents:
+            shape = len(plain.bge.tokenizer([text])[0]), path is not None
+            if shape not in by_shape:
+                inputs = plain.inputs(text, path)
+                by_shape[shape] = flops_of(lambda inputs=inputs: plain.bge.model(*inputs))  # type: ignore[misc]
+            total += by_shape[shape]
+    return total
+
+
+def is_released_size(bge: VisualizedBGE) -> bool:
+    """Say whether the model is as large as one of the released ones."""
+    config = bge.model.config
+    return any((config.text, config.vision) == (released.text, released.vision) for released in RELEASED)
+
+
+class BareModel:
+    """The module alone, on items that are prepared, batched and on the device already.
+
+    Args:
+        bge: the model.
+        contents: the items, all of one kind; batches are taken from them while there are not more than 16.
+        batch_size: items of a batch.
+    """
+
+    def __init__(self, bge: VisualizedBGE, contents: Sequence[Content], batch_size: int) -> None:
+        self.model = bge.model
+        self.batches = []
+        plain = OneByOne(bge)
+        contents = contents[: MODEL_BATCHES * batch_size]
+        self.items = len(contents)
+        ids = bge.tokenizer([text for text, _ in contents])
+        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+        for start in range(0, len(order), batch_size):
+            own = order[start : start + batch_size]
+            tokens, mask = (each.to(bge.device) for each in bge.tokenizer.pad([ids[i] for i in own]))
+            pixels = [each for i in own if (each := plain.inputs(*contents[i])[2]) is not None]
+            self.batches.append((tokens, mask, torch.cat(pixels) if pixels else None))
+
+    def __call__(self) -> None:
+        """Run all batches."""
+        with torch.inference_mode():
+            for batch in self.batches:
+                self.model(*batch)
+
+
+def as_text(content: Content) -> str:
+    """Return an item as the embedding takes it."""
+    text, path = content
+    return text if path is None else ImageText(text, path)
+
+
+def measure(
+    kind: str, contents: Sequence[Content], ours: VisualizedBGEEmbedding, plain: OneByOne, options: Any
+) -> dict[str, Any]:
+    """Measure one kind of item: baseline, ours, and the module alone."""
+    few = contents[: options.baseline_items]
+    texts = [as_text(content) for content in contents]
+    found: dict[str, Vectors] = {}
+
+    def baseline() -> None:
+        found["baseline"] = plain(few)
+
+    def batched() -> None:
+        found["ours"] = np.asarray(ours.get_text_embedding_batch(texts), dtype=np.float32)
+
+    # Once each, untimed: libraries choose their kernels, files come into the page cache.
+    plain(few[:2])
+    with peak_device_memory(options.device) as memory:
+        batched()
+    model = BareModel(ours.model, contents, options.batch_size)
+    model()
+    flops = count_flops(plain, contents) / len(contents)
+    seconds = alternate(
+        {"baseline": baseline, "ours": batched, "model": model}, options.repeats, options.device
+    )
+    per_item = {
+        "baseline": seconds["baseline"] / len(few),
+        "ours": seconds["ours"] / len(contents),
+        "model": seconds["model"] / model.items,
+    }
+    ceiling = options.ceilings[options.dtype]
+    return {
+        "kind": kind,
+        "items": len(contents),
+        "baseline_items": len(few),
+        "gflop_per_item": flops / 1e9,
+        "items_per_s": {name: 1 / each for name, each in per_item.items()},
+        "speedup": per_item["baseline"] / per_item["ours"],
+        "speedup_of_model": per_item["baseline"] / per_item["model"],
+        "ours_over_model_seconds": per_item["ours"] / per_item["model"],
+        "mfu": flops / per_item["ours"] / ceiling,
+        "mfu_of_model": flops / per_item["model"] / ceiling,
+        "mfu_of_baseline": flops / per_item["baseline"] / options.ceilings[torch.float32],
+        "least_cosine_to_baseline": float((found["ours"][: len(few)] * found["baseline"]).sum(1).min()),
+        **memory,
+    }
+
+
+def end_to_end(
+    files: Sequence[Path], ours: VisualizedBGEEmbedding, baseline_seconds: float, options: Any
+) -> dict[str, Any]:
+    """Bring a folder of JPEG files into Milvus Lite."""
+    folder, count = files[0].parent, len(files)
+    model = BareModel(ours.model, [("", path) for path in files], options.batch_size)
+    pipeline = IngestionPipeline(transformations=[ours], disable_cache=True)
+    model()
+    times: dict[str, list[float]] = {"model": [], "load_nodes": [], "embed": [], "insert": []}
+    for _ in range(options.repeats):
+        times["model"].append(timed(model, options.device).seconds / model.items)
+        with tempfile.TemporaryDirectory() as database:
+            store = milvus_store(Path(database) / "pictures.db", ours)
+            store.add(list(pipeline.run(nodes=load_image_nodes(files[:1]))))  # a row that is replaced below
+            # IngestionPipeline.run does just this when it is given the store; apart, each stage has its time.
+            loaded = timed(lambda: load_image_nodes(folder), options.device)
+            embedded = timed(lambda nodes=loaded.value: pipeline.run(nodes=nodes), options.device)  # type: ignore[misc]
+            added = timed(lambda to=store, nodes=embedded.value: to.add(nodes), options.device)  # type: ignore[misc]
+            rows = store.client.query(store.collection_name, filter="", output_fields=["count(*)"])
+            if rows[0]["count(*)"] != count:
+                raise RuntimeError(f"{count} pictures became {rows[0]['count(*)']} rows")
+            store.client.close()
+        for name, stage in (("load_nodes", loaded), ("embed", embedded), ("insert", added)):
+            times[name].append(stage.seconds / count)
+    median = {name: statistics.median(each) for name, each in times.items()}
+    model_seconds = median.pop("model")
+    total = sum(median.values())
+    return {
+        "items": count,
+        "items_per_s": 1 / total,
+        "share_of_stage": {name: each / total for name, each in median.items()},
+        "over_model_seconds": total / model_seconds,
+        "speedup": baseline_seconds / total,
+    }
+
+
+def flat(ours: VisualizedBGEEmbedding, count: int, folder: Path) -> dict[str, Any]:
+    """Embed many small pictures and see whether memory grows."""
+    files = write_jpegs(folder, min(FLAT_FILES, count), FLAT_SIZE)
+    items = [ImageText("", files[i % len(files)]) for i in range(count)]
+    first = max(1, count // 10)
+    ours.encode(items[:first])
+    after_first = peak_rss()
+    vectors = ours.encode(items[first:])
+    at_end = peak_rss()
+    return {
+        "items": count,
+        "first_items": first,
+        "peak_rss_after_first": after_first,
+        "peak_rss_at_end": at_end,
+        "growth": at_end / after_first,
+        "result_bytes": vectors.nbytes,
+    }
+
+
+def main() -> None:
+    """Parse arguments, measure, print tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", choices=["base", "m3"], default="base", help="size of the seeded one")
+    parser.add_argument("--checkpoint", type=Path, help="a checkpoint, or where to keep the seeded one")
+    parser.add_argument("--items", type=int, help="of each kind; default: 128, on a GPU 4096")
+    parser.add_argument("--baseline-items", type=int, help="default: 16, on a GPU 128")
+    parser.add_argument("--picture-size", type=int, nargs=2, default=[640, 480], metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--flat", type=int, metavar="N", help="embed N small pictures and watch memory, only")
+    options = parse_arguments(parser)
+    logging.getLogger("grpc").setLevel(logging.CRITICAL)  # Lite's server reports calls it does not know
+    on_gpu = options.device.type == "cuda"
+    options.items = options.items or (8 if options.tiny else 4096 if on_gpu else 128)
+    options.baseline_items = min(
+        options.items, options.baseline_items or (4 if options.tiny else 128 if on_gpu else 16)
+    )
+    dtype = str(options.dtype).removeprefix("torch.")
+    with tempfile.TemporaryDirectory() as temporary:
+        place = options.checkpoint or Path(temporary) / "model"
+        if not place.is_file():
+            visualized_bge_folder(place, model=options.model, tiny=options.tiny)
+        ours = VisualizedBGEEmbedding(
+            model_name=str(place),
+            device=str(options.device),
+            dtype=dtype,
+            embed_batch_size=options.batch_size,
+        )
+        report: dict[str, Any] = {
+            "machine": machine(options.device),
+            "model": ours.model.model.config.name,
+            "full_size": is_released_size(ours.model),
+            "dtype": dtype,
+            "batch_size": options.batch_size,
+            "picture_size": options.picture_size,
+        }
+        if options.flat:
+            report["flat"] = flat(ours, options.flat, Path(temporary) / "pictures")
+            print_flat(report["flat"])
+        else:
+            reference = VisualizedBGE.from_pretrained(place, device=options.device, dtype="float32")
+            compare(ours, reference, Path(temporary) / "pictures", report, options)
+        report["peak_rss"] = peak_rss()
+    write_report(options.json, report)
+
+
+def compare(
+    ours: VisualizedBGEEmbedding, reference: VisualizedBGE, folder: Path, report: dict[str, Any], options: Any
+) -> None:
+    """Measure all kinds and the way into Milvus, and print it."""
+    options.ceilings = ceilings([torch.float32, options.dtype], options.device, tiny=options.tiny)
+    report["ceiling_tflops"] = {
+        str(each).removeprefix("torch."): ceiling / 1e12 for each, ceiling in options.ceilings.items()
+    }
+    plain = OneByOne(reference)
+    files = write_jpegs(folder, options.items, tuple(options.picture_size))
+    texts = make_texts(reference, options.items)
+    kinds: dict[str, list[Content]] = {
+        "image": [("", path) for path in files],
+        "image_text": list(zip(texts, files, strict=True)),
+        "text": [(text, None) for text in texts],
+    }
+    report["results"] = [measure(kind, contents, ours, plain, options) for kind, contents in kinds.items()]
+    baseline = report["results"][0]["items_per_s"]["baseline"]
+    decoding = timed(lambda: [ours.model.crop(Image.open(path)) for path in files], options.device).seconds
+    report["decoded_per_s"] = len(files) / decoding  # by one thread
+    report["end_to_end"] = end_to_end(files, ours, 1 / baseline, options)
+    print_comparison(report)
+
+
+def print_comparison(report: dict[str, Any]) -> None:
+    """Print what was measured."""
+    shown = ", ".join(f"{name} {value:.3g}" for name, value in report["ceiling_tflops"].items())
+    print(f"{report['model']}{'' if report['full_size'] else ' (NOT full size)'}, {report['dtype']}")
+    print(
+        f"matrix products reach {shown} TFLOP/s; one thread decodes {report['decoded_per_s']:.3g} images/s\n"
+    )
+    print_table(
+        [
+            ("", "baseline/s", "ours/s", "model/s", "speedup", "MFU", "MFU of model", "cosine"),
+            *(
+                (
+                    r["kind"],
+                    r["items_per_s"]["baseline"],
+                    r["items_per_s"]["ours"],
+                    r["items_per_s"]["model"],
+                    r["speedup"],
+                    r["mfu"],
+                    r["mfu_of_model"],
+                    f"{r['least_cosine_to_baseline']:.5f}",
+                )
+                for r in report["results"]
+            ),
+        ]
+    )
+    e = report["end_to_end"]
+    stages = ", ".join(f"{name} {share:.0%}" for name, share in e["share_of_stage"].items())
+    print_table(
+        [
+            ("JPEG files to Milvus Lite", "images/s", "speedup", "x model alone", "of which"),
+            ("", e["items_per_s"], e["speedup"], e["over_model_seconds"], stages),
+        ]
+    )
+
+
+def print_flat(f: dict[str, Any]) -> None:
+    """Print how memory grew."""
+    print_table(
+        [
+            ("pictures", "peak RSS, MiB", "ratio"),
+            (f["first_items"], f["peak_rss_after_first"] // MIB, 1.0),
+            (f["items"], f["peak_rss_at_end"] // MIB, f["growth"]),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Every benchmark runs, at toy size, and its figures fit each other. How great they are is no matter here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+CPU = ("--device", "cpu", "--dtype", "float32")
+SMALL = ("--picture-size", "64", "48")
+
+
+def run(name: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    """Run a benchmark; return its JSON file and its output."""
+    report = folder / "report.json"
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments, "--json", str(report)],
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "no-models")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(report.read_text()), done.stdout
+
+
+def test_embed(tmp_path: Path) -> None:
+    report, output = run(
+        "embed", tmp_path, *CPU, *SMALL, "--tiny", "--items", "6", "--baseline-items", "3", "--repeats", "1"
+    )
+    assert report["full_size"] is False
+    assert "NOT full size" in output
+    ceiling = report["ceiling_tflops"]["float32"] * 1e12
+    results = {each["kind"]: each for each in report["results"]}
+    assert list(results) == ["image", "image_text", "text"]
+    for each in results.values():
+        rate = each["items_per_s"]
+        assert (each["items"], each["baseline_items"]) == (6, 3)
+        assert min(rate.values()) > 0
+        assert each["speedup"] == pytest.approx(rate["ours"] / rate["baseline"])
+        assert each["mfu"] == pytest.approx(each["gflop_per_item"] * 1e9 * rate["ours"] / ceiling)
+        assert each["mfu_of_model"] == pytest.approx(each["mfu"] * rate["model"] / rate["ours"])
+        assert each["least_cosine_to_baseline"] >= 0.999
+    assert (
+        results["image_text"]["gflop_per_item"]
+        > results["image"]["gflop_per_item"]
+        > results["text"]["gflop_per_item"]
+        > 0
+    )
+    end_to_end = report["end_to_end"]
+    assert end_to_end["items"] == 6
+    assert set(end_to_end["share_of_stage"]) == {"load_nodes", "embed", "insert"}
+    assert sum(end_to_end["share_of_stage"].values()) == pytest.approx(1)
+    assert report["peak_rss"] > 100e6  # torch alone takes more
+
+
+def test_embed_flat(tmp_path: Path) -> None:
+    report, output = run("embed", tmp_path, *CPU, "--tiny", "--flat", "30")
+    flat = report["flat"]
+    assert (flat["first_items"], flat["items"]) == (3, 30)
+    assert flat["peak_rss_at_end"] >= flat["peak_rss_after_first"] > 100e6
+    assert flat["growth"] == flat["peak_rss_at_end"] / flat["peak_rss_after_first"]
+    assert "peak RSS" in output
+
+
+def test_rerank(tmp_path: Path) -> None:
+    """What was done is counted, so it can be told that both sides did what they are said to do."""
+    tokens = ("--caption-tokens", "3", "--reason-tokens", "4")
+    report, output = run("rerank", tmp_path, *CPU, *SMALL, "--tiny", "--candidates", "3", "10", *tokens)
+    assert report["full_size"] is False
+    assert "NOT full size" in output
+    three, ten = report["results"]
+    assert (three["candidates"], ten["candidates"]) == (3, 10)
+    for result in (three, ten):
+        modes = result["modes"]
+        baseline, first_token = modes["baseline"], modes["first_token"]
+        for mode in modes.values():
+            assert mode["speedup"] == pytest.approx(baseline["seconds_per_query"] / mode["seconds_per_query"])
+        # The first token of each answer comes with the prompt; the others take a step each.
+        steps = (3 - 1) + (result["list_tokens"] + 4 - 1)
+        assert baseline["decoding_steps"] == modes["listwise"]["decoding_steps"] == steps
+        assert modes["listwise_no_caption"]["decoding_steps"] == result["list_tokens"] + 4 - 1
+        # One tile and the whole: of the sheet twice, of query and sheet, of the sheet alone.
+        assert (baseline["tiles_seen"], modes["listwise"]["tiles_seen"]) == (4, 4)
+        assert first_token["tiles_seen"] == modes["listwise_no_caption"]["tiles_seen"] == 2
+        # Two questions about one sheet: read twice, seen once.
+        assert modes["first_token_reason"]["tiles_seen"] == 2
+        assert modes["first_token_reason"]["prompt_tokens"] > 2 * first_token["prompt_tokens"]
+        assert result["first_token_tflop"] > 0
+        assert result["first_token_mfu"] > 0
+    assert three["modes"]["first_token"]["decoding_steps"] == 0
+    assert ten["modes"]["first_token"]["decoding_steps"] == 1  # [1 may go on as [10
+    assert "first_token_windows_of_9" not in three["modes"]
+    assert ten["modes"]["first_token_windows_of_9"]["tiles_seen"] == 4
+
+
+def test_startup(tmp_path: Path) -> None:
+    report, output = run("startup", tmp_path, *CPU, "--tiny", "--repeats", "1", "--models", "bge", "phi3")
+    imports = report["imports"]
+    seconds = imports["processes"]["core, then package"]["seconds"]
+    assert imports["package_over_core"] == seconds["package"] / seconds["core"]
+    for name in ("package_alone_over_core", "names_over_core", "milvus_over_core"):
+        assert imports[name] > 0
+    added = {title: each["added_rss"] for title, each in imports["processes"].items()}
+    assert added["nothing"] == 0
+    assert added["core, then names"] > 20e6
+    assert set(report["models"]) == {"bge", "phi3"}
+    for model in report["models"].values():
+        peak = model["peak_rss"]
+        assert peak["import"] <= peak["load"] <= peak["first"]
+        assert model["checkpoint_bytes"] > 0
+        parts = model["import_s"] + model["load_s"] + model["first_s"]
+        assert parts <= model["start_to_first_s"]
+    assert "NOT full size" in output
+
+
+def test_search(tmp_path: Path) -> None:
+    report, _ = run("search", tmp_path, "--rows", "40", "60", "--dim", "8", "--repeats", "1")
+    assert [each["rows"] for each in report["results"]] == [40, 60]
+    for each in report["results"]:
+        assert each["ratio"] == pytest.approx(each["search_s"] / each["numpy_s"])
+
+
+@pytest.fixture
+def common(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import _common
+
+    return _common
+
+
+def test_flops_are_those_of_the_arithmetic(common: Any) -> None:
+    a, b = torch.randn(3, 5), torch.randn(5, 7)
+    assert common.flops_of(lambda: a @ b) == 2 * 3 * 5 * 7
+    with torch.inference_mode():
+        assert common.flops_of(lambda: torch.nn.functional.linear(a, b.T)) == 2 * 3 * 5 * 7
+    query = torch.randn(2, 4, 11, 8)  # (batch, heads, tokens, width)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    # scores and weighted sum, each tokens x tokens x width for every head
+    assert common.flops_of(lambda: attention(query, query, query)) == 2 * (2 * 2 * 4 * 11 * 11 * 8)
+
+
+def test_the_median_call_is_reported(common: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0, 1, 0, 10, 0, 5, 0, 50, 0, 2, 0, 20])
+    monkeypatch.setattr(common.time, "perf_counter", lambda: next(clock))
+    order: list[str] = []
+    calls = {name: lambda name=name: order.append(name) for name in ("a", "b")}
+    assert common.alternate(calls, 3, torch.device("cpu")) == {"a": 2, "b": 20}
+    assert order == ["a", "b"] * 3

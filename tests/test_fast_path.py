@@ -1,0 +1,78 @@
+"""Batches, threads and bfloat16 give the vectors of the plain way: one item, one forward pass, in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding
+from llama_index_multimodal_rerank.models.visualized_bge.processing import IMAGE_MEAN, IMAGE_STD
+
+TEXTS = (
+    "turtle",
+    "a red striped jacket with two pockets",
+    "make it blue",
+    "the cat sleeps under the old tree",
+)
+
+
+def plainly(embed_model: VisualizedBGEEmbedding, text: str, path: Path | None) -> np.ndarray:
+    """Tokenize, decode, resize, normalise and run the module, with nothing of the package in between."""
+    bge = embed_model.model
+    encoded = bge.tokenizer.tokenizer(text, return_tensors="pt")
+    pixels = None
+    if path is not None:  # pictures are 64 x 48: the shorter side to 224, then the middle
+        resized = Image.open(path).resize((224 * 64 // 48, 224), Image.Resampling.BICUBIC)
+        left = round((resized.width - 224) / 2)
+        crop = np.asarray(resized.crop((left, 0, left + 224, 224)).convert("RGB"), dtype=np.float32) / 255
+        crop = (crop - np.asarray(IMAGE_MEAN, np.float32)) / np.asarray(IMAGE_STD, np.float32)
+        pixels = torch.from_numpy(crop.transpose(2, 0, 1).copy())[None]
+    with torch.inference_mode():
+        vector = bge.model(encoded["input_ids"], encoded["attention_mask"], pixels)[0].numpy()
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path | None]]:
+    """Five pictures, five texts, and five pictures with a text, mixed as a user may mix them."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("mixed")
+    mixed: list[tuple[str, Path | None]] = []
+    for i in range(5):
+        path = folder / f"{i}.jpg"
+        blobs = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        blobs.resize((64, 48), Image.Resampling.BICUBIC).save(path)
+        text = TEXTS[i % len(TEXTS)]
+        mixed += [("", path), (f"{text} {i}", None), (text, path)]
+    return [mixed[i] for i in rng.permutation(len(mixed))]
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 0.999), ("bfloat16", 0.995)])
+@pytest.mark.parametrize("batch_size", [4, 64])
+def test_vectors_are_those_of_the_plain_way(
+    tiny_checkpoint: Path,
+    embed_model: VisualizedBGEEmbedding,
+    contents: list[tuple[str, Path | None]],
+    dtype: str,
+    least: float,
+    batch_size: int,
+) -> None:
+    fast = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint), device="cpu", dtype=dtype, embed_batch_size=batch_size
+    )
+
+    vectors = np.asarray(
+        fast.get_text_embedding_batch(
+            [text if path is None else ImageText(text, path) for text, path in contents]
+        )
+    )
+
+    plain = np.stack([plainly(embed_model, text, path) for text, path in contents])
+    similarity = vectors @ plain.T
+    assert similarity.diagonal().min() >= least
+    # Of all items each is nearest to itself: vectors of other items would not pass for its own.
+    assert (similarity.argmax(axis=1) == np.arange(len(contents))).all()
