@@ -70,8 +70,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     model: Any = Field(
         default=DEFAULT_MODEL_NAME,
         frozen=True,
-        description="Phi-3 Vision by its name on the hub or local folder; or 'demo', a tiny model in this "
-        "package that was trained on drawings and knows nothing else; or a VisionLanguageModel; or a "
+        description="Phi-3 Vision by its name on the hub or local folder; or a VisionLanguageModel; or a "
         "multimodal LLM of LlamaIndex.",
     )
     top_n: int = Field(default=3, gt=0, description="Nodes to return.")
@@ -116,7 +115,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         frozen=True,
         ge=1,
         description="Tiles of 336 pixels that the model looks at, and that sheets are made for. Default: the "
-        "model's own: 16, and 1 for the demo's.",
+        "model's own, else 16.",
     )
     max_new_tokens: int = Field(
         default=128, ge=1, description="Tokens for the reason; the list has its own. Local models only."

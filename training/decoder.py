@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES, Look
-from llama_index_multimodal_rerank.demo.queries import describe
+from llama_index_multimodal_rerank.demo.queries import DemoQuery, describe
 from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionForConditionalGeneration,
     Phi3VisionProcessor,
@@ -199,6 +199,7 @@ class Student(nn.Module):
             nn.Linear(width, n) for n in (len(KINDS), len(SURFACES), len(COLOURS) + 1)
         )
         self.fit = nn.Linear(width, TIERS)
+        self.matches = nn.Linear(width, 3)
         self.digits = list(digits)
         self.see = True
 
@@ -285,6 +286,22 @@ class Student(nn.Module):
         logits = self.fit(hidden[FIT_AFTER][rows, places])
         total = total + 0.5 * F.cross_entropy(logits, tiers)
         figures["fit"] = (logits.argmax(-1) == tiers).float().mean().item()
+        # Which part of it is right. Comparing comes late in training; parts are learnt before their sum.
+        right = torch.tensor(
+            [
+                [
+                    look.kind == case.query.kind,
+                    look.surface == case.query.surface,
+                    colour_fits(case.query, look),
+                ]
+                for case, look in zip((asked.cases[row] for row in rows.tolist()), looks, strict=True)
+            ],
+            device=device,
+        )
+        logits = self.matches(hidden[FIT_AFTER][rows, places])
+        total = total + F.binary_cross_entropy_with_logits(logits, right.float())
+        for column, name in enumerate(("kind", "surface", "colour")):
+            figures[f"match_{name}"] = ((logits[:, column] > 0) == right[:, column]).float().mean().item()
         # What is wanted.
         at = hidden[ATTRIBUTES_AFTER][torch.arange(len(asked.wanted_at), device=device), asked.wanted_at]
         queries = [case.query for case in asked.cases]
@@ -321,6 +338,11 @@ class Student(nn.Module):
         chosen = logits[firsts].masked_fill(~left[firsts], -1e4).argmax(-1)
         right = (targets[firsts].gather(1, chosen[:, None])[:, 0] > 0).float().mean().item()
         return (losses * weights).sum() / weights.sum().clamp(min=1), right
+
+
+def colour_fits(query: DemoQuery, look: Look) -> bool:
+    """Whether a product has the colour that was asked for, if one was."""
+    return query.colour is None or look.colour == query.colour
 
 
 def _pairs(cases: Sequence[Case], rows: torch.Tensor, columns: torch.Tensor):  # type: ignore[no-untyped-def]

@@ -17,7 +17,7 @@ def checkpoint_folder(part: str) -> Path:
     """Return the folder of a checkpoint that comes with the package.
 
     Args:
-        part: ``"embedder"``.
+        part: ``"embedder"``, or ``"reranker"``, which no release brings yet.
 
     Raises:
         FileNotFoundError: it is not in this installation.
@@ -25,9 +25,9 @@ def checkpoint_folder(part: str) -> Path:
     folder = files(__package__) / part
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"The demo's {part} is not in this installation: there is no {folder / 'config.json'}. It is "
-            f"part of the released package; reinstall that, or train it in a checkout with "
-            f"`python -m training.{part} --output FOLDER` and name FOLDER/model as the model."
+            f"The demo's {part} is not in this installation: there is no {folder / 'config.json'}. Train it "
+            f"in a checkout with `python -m training.{part} --output FOLDER` and name FOLDER/model as the "
+            "model, or name a released one."
         )
     opened = ExitStack()
     atexit.register(opened.close)

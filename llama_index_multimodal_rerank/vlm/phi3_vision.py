@@ -52,9 +52,8 @@ class LocalPhi3Vision:
 
     Args:
         model_name: name on the hub or local folder; Phi-3-vision-128k-instruct or Phi-3.5-vision-instruct.
-            Or ``"demo"``, a tiny model that comes with this package: it was trained on drawn products
-            (``llama_index_multimodal_rerank.demo``), at most nine on a sheet, and on our own prompts; it
-            knows nothing else. For a folder called demo write ``"./demo"``.
+            ``"demo"`` is reserved for a tiny model of the demo, which this release does not bring yet
+            (``docs/demo.md``); for a folder called demo write ``"./demo"``.
         device: torch device, such as ``"cuda:0"``. Default: the best one there is.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Default: bfloat16 where the hardware
             computes in it, float32 elsewhere.

@@ -10,6 +10,7 @@ import pytest
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 from llama_index_multimodal_rerank.demo import checkpoints
+from llama_index_multimodal_rerank.vlm.phi3_vision import LocalPhi3Vision
 
 
 @pytest.fixture
@@ -49,3 +50,10 @@ def test_demo_asks_no_hub(package: Path, tiny_checkpoint: Path, monkeypatch: pyt
 def test_missing_checkpoint_says_what_to_do(package: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"embedder is not in this installation.*training\.embedder"):
         _ = VisualizedBGEEmbedding(model_name="demo").model
+
+
+def test_the_reranker_says_that_it_is_not_there(package: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"reranker is not in this installation.*training\.reranker"):
+        LocalPhi3Vision("demo").load()
+    assert LocalPhi3Vision("demo").num_crops == 1
+    assert LocalPhi3Vision("./demo").num_crops == 16
