@@ -61,7 +61,7 @@ def catalogue_looks(count: int = DEFAULT_COUNT, *, seed: int = 0) -> list[Look]:
     while len(looks) < count:
         turn = len(looks) // len(pairs)
         looks += [
-            Look(*pairs[pair], COLOURS[colours[pair][turn % len(COLOURS)]])
+            Look(*pairs[pair], colour=COLOURS[colours[pair][turn % len(COLOURS)]])
             for pair in rng.permutation(len(pairs)).tolist()
         ]
     return looks[:count]
