@@ -60,10 +60,9 @@ def catalogue_looks(count: int = DEFAULT_COUNT, *, seed: int = 0) -> list[Look]:
     looks: list[Look] = []
     while len(looks) < count:
         turn = len(looks) // len(pairs)
-        looks += [
-            Look(*pairs[pair], colour=COLOURS[colours[pair][turn % len(COLOURS)]])
-            for pair in rng.permutation(len(pairs)).tolist()
-        ]
+        for pair in rng.permutation(len(pairs)):
+            kind, surface = pairs[pair]
+            looks.append(Look(kind, surface, COLOURS[colours[pair][turn % len(COLOURS)]]))
     return looks[:count]
 
 
