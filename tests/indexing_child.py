@@ -63,6 +63,8 @@ def index(uri: str, folder: Path, acknowledged: Connection) -> None:
 
 def index_until_killed(uri: str, folder: Path, acknowledged: Connection) -> None:
     """As :func:`index`, a hundred times: however slow the killer is, there is something to cut short."""
+    # Where the tests run in the background of a shell, Ctrl-C is ignored, by their children too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     acknowledged.send([])  # about to begin
     store = open_store(uri)
     nodes = embedded(folder)

@@ -69,24 +69,6 @@ class Child:
         os.kill(self.process.pid, signal_number)
         return received + self.messages()
 
-    def interrupt(self, *, after_messages: int) -> list[Any]:
-        """Everything sent by a child at which Ctrl-C is pressed every second until it ends.
-
-        Python loses an interrupt that comes while it cleans up an object; people then press again.
-        """
-        received = [self.receiver.recv() for _ in range(after_messages)]
-        pressed = 0.0
-        try:
-            while True:
-                if time.monotonic() > pressed + 1:
-                    os.kill(self.process.pid, signal.SIGINT)
-                    pressed = time.monotonic()
-                if self.receiver.poll(0.1):
-                    received.append(self.receiver.recv())
-        except EOFError:
-            self.process.join()
-        return received
-
 
 def acknowledged(messages: list[Any]) -> set[str]:
     return {node_id for batch in messages for node_id in batch}
@@ -179,6 +161,6 @@ def test_disk_full(processes: Any, folder: Path, tmp_path: Path) -> None:
 
 def test_control_c_leaves_a_usable_store(processes: Any, folder: Path, tmp_path: Path) -> None:
     child = Child(processes, indexing_child.index_until_killed, tmp_path / "m.db", folder)
-    messages = child.interrupt(after_messages=4)
+    messages = child.stop(signal.SIGINT, after_messages=4, seconds=0.01)
     assert child.process.exitcode == 1  # an exception, not a signal that ended it
     check(processes, tmp_path / "m.db", folder, acknowledged(messages))

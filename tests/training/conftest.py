@@ -13,7 +13,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[2]))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")  # before the modules' own trainings
 def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
