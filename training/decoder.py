@@ -36,8 +36,8 @@ from .rerank_cases import (
     reason_answer,
     some_count,
 )
-from .sheets import TILE, Pick, compose
-from .vision import NONE, Eye, Pixels, labels_of, normalized, pool, spare_held_out
+from .sheets import TILE, Pick
+from .vision import NONE, Eye, Pixels, Shown, pool, spare_held_out
 
 ATTRIBUTES_AFTER, FIT_AFTER = 2, 3
 """Layers after which the readings are taken."""
@@ -98,46 +98,26 @@ class Questions:
             told: the caption that a prompt tells.
             rng: random numbers.
         """
-        views, boxes, of_view, labels, texts, answers, orders = [], [], [], [], [], [], []
-        for number, group in enumerate(groups):
-            candidates = [pick.changed(rng) for pick in group[0].candidates]
-            query = None if group[0].picture is None else group[0].picture.changed(rng)
-            view, layout = compose(candidates, query)
-            views.append(view)
-            for pick, place in zip(candidates, layout.cells, strict=True):
-                of_view.append(number)
-                boxes.append(place.picture)
-                labels.append(labels_of(pick, self.cases))
-            if query is not None and layout.query is not None:
-                of_view.append(number)
-                boxes.append(layout.query.picture)
-                labels.append(labels_of(query, self.cases))
+        shown = Shown(self.cases)
+        texts, answers, orders = [], [], []
+        for group in groups:
+            shown.add_sheet(group[0], rng)
             for case in group:
                 explain = bool(rng.random() < 0.5)
                 order = best_order(case, rng)
                 texts.append(rank_prompt(case.query, len(case.looks), caption=told(case), explain=explain))
                 answers.append(rank_answer(order) + (reason_answer(case, order[0]) if explain else ""))
                 orders.append(order)
-        pixels = self._pixels(views, of_view, boxes, labels)
-        return self._asked(pixels, texts, answers, [case for group in groups for case in group], orders)
+        cases = [case for group in groups for case in group]
+        return self._asked(shown.pixels(self.device), texts, answers, cases, orders)
 
     def captions(self, pictures: Sequence[Pick], answers: Sequence[str]) -> Asked:
         """Ask for captions of pictures."""
-        from llama_index_multimodal_rerank.sheet_layout import Box
-
-        views = [pick.at(TILE) for pick in pictures]
-        boxes = [Box(0, 0, TILE, TILE)] * len(views)
-        labels = [labels_of(pick, self.cases) for pick in pictures]
-        pixels = self._pixels(views, list(range(len(views))), boxes, labels)
-        return self._asked(pixels, [caption_prompt()] * len(views), list(answers), [], [])
-
-    def _pixels(self, views, of_view, boxes, labels) -> Pixels:  # type: ignore[no-untyped-def]
-        return Pixels(
-            normalized(np.stack(views), self.device),
-            torch.tensor(of_view),
-            boxes,
-            torch.tensor(labels, device=self.device),
-        )
+        shown = Shown(self.cases)
+        for pick in pictures:
+            shown.add_alone(pick)
+        texts = [caption_prompt()] * len(answers)
+        return self._asked(shown.pixels(self.device), texts, list(answers), [], [])
 
     def _asked(
         self, pixels: Pixels, texts: list[str], answers: list[str], cases: list[Case], orders: list[list[int]]
@@ -372,11 +352,10 @@ def question_batch(
 def caption_batch(questions: Questions, count: int, rng: np.random.Generator) -> Asked:
     """Make a batch of captions of queries' pictures."""
     pictures, answers = [], []
-    while len(pictures) < count:
-        query, picture, _ = questions.cases.query(rng)
-        if picture is not None:
-            pictures.append(picture.changed(rng))
-            answers.append(caption_answer(query))
+    for _ in range(count):
+        query, picture = questions.cases.pictured_query(rng)
+        pictures.append(picture.changed(rng))
+        answers.append(caption_answer(query))
     return questions.captions(pictures, answers)
 
 

@@ -97,26 +97,33 @@ class Cases:
         self._asked = _grouped(_look_number(asked.labels))
         self._sources = _grouped(sources.labels[:, 0])
 
-    def query(self, rng: np.random.Generator) -> tuple[DemoQuery, Pick | None, Look]:
-        """Draw a query, its picture and a product it was made for."""
+    def query(self, rng: np.random.Generator) -> tuple[DemoQuery, Pick | None]:
+        """Draw a query and its picture."""
         families = list(FAMILY_WEIGHTS)
         while True:
             family = families[int(rng.choice(len(families), p=list(FAMILY_WEIGHTS.values())))]
             target = self._looks[int(rng.integers(len(self._looks)))]
             query = make_query(family, target, rng)
             if query.picture is None:
-                return query, None, target
+                return query, None
             if isinstance(query.picture, str):
                 pool, drawn = self._sources[SURFACES.index(query.picture)], self.sources
             else:
                 number = _look_number(np.array([_indices(query.picture)]))[0]
                 pool, drawn = self._asked.get(int(number), []), self.asked
             if len(pool):  # few pictures of queries do not hold every look
-                return query, Pick(drawn, int(rng.choice(pool))), target
+                return query, Pick(drawn, int(rng.choice(pool)))
+
+    def pictured_query(self, rng: np.random.Generator) -> tuple[DemoQuery, Pick]:
+        """Draw a query that has a picture, and the picture."""
+        while True:
+            query, picture = self.query(rng)
+            if picture is not None:
+                return query, picture
 
     def draw(self, rng: np.random.Generator, *, num_candidates: int | None = None) -> Case:
         """Draw a query, and candidates like those that a retriever returns, in any order."""
-        query, picture, _ = self.query(rng)
+        query, picture = self.query(rng)
         n = num_candidates or some_count(rng)
         kind, surface = KINDS.index(query.kind), SURFACES.index(query.surface)
         right = int(rng.integers(0, min(n, 7)))

@@ -46,7 +46,7 @@ class RetrievedLists:
 
     def case(self, number: int) -> Case:
         """Return a query with what was retrieved for it, best first."""
-        query, picture, _ = self.cases.query(self._rng(number))
+        query, picture = self.cases.query(self._rng(number))
         return self.cases.case(query, picture, self.lists[number].tolist())
 
     def _rng(self, number: int) -> np.random.Generator:
@@ -58,7 +58,7 @@ class RetrievedLists:
         products = embedder.encode(pictures, batch_size=64, show_progress=True)  # (pool, dim)
         items = []
         for number in range(self.count):
-            query, picture, _ = self.cases.query(self._rng(number))
+            query, picture = self.cases.query(self._rng(number))
             shown = Image.fromarray(picture.at(224)) if picture is not None else None
             items.append(query.text if shown is None else (query.text, shown))
         queries = embedder.encode(items, batch_size=64, show_progress=True)  # (lists, dim)

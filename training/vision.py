@@ -18,8 +18,8 @@ from llama_index_multimodal_rerank.demo.looks import COLOURS, HELD_OUT, KINDS, S
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
 from llama_index_multimodal_rerank.sheet_layout import Box
 
-from .rerank_cases import Cases
-from .sheets import PATCHES_PER_SIDE, TILE, WINDOW, Pick, compose, patches_of, window_of
+from .rerank_cases import Case, Cases
+from .sheets import PATCHES_PER_SIDE, TILE, WINDOW, Pick, Uint8Array, compose, patches_of, window_of
 
 NONE = -100
 SOURCE = len(KINDS)
@@ -182,6 +182,49 @@ def labels_of(pick: Pick, cases: Cases) -> tuple[int, int, int]:
     return NONE if pick.hides_kind else labels[0], NONE if pick.hides_surface else labels[1], labels[2]
 
 
+class Shown:
+    """Gathers views and what is seen where.
+
+    Args:
+        cases: whose pictures are shown.
+    """
+
+    def __init__(self, cases: Cases) -> None:
+        self._cases = cases
+        self._views: list[Uint8Array] = []
+        self._seen: list[tuple[int, Box, tuple[int, int, int]]] = []  # view, place on it, labels
+
+    def add_sheet(self, case: Case, rng: np.random.Generator, *, hide: bool = False) -> None:
+        """Add the sheet of a case, every picture on it changed at random (see ``Pick.changed``)."""
+        candidates = [pick.changed(rng, hide=hide) for pick in case.candidates]
+        query = None if case.picture is None else case.picture.changed(rng, hide=hide)
+        view, layout = compose(candidates, query)
+        places = zip(candidates, layout.cells, strict=True)
+        seen = [(pick, place.picture) for pick, place in places]
+        if query is not None and layout.query is not None:
+            seen.append((query, layout.query.picture))
+        self._add(view, seen)
+
+    def add_alone(self, pick: Pick) -> None:
+        """Add a picture that fills a view."""
+        self._add(pick.at(TILE), [(pick, Box(0, 0, TILE, TILE))])
+
+    def _add(self, view: Uint8Array, seen: list[tuple[Pick, Box]]) -> None:
+        number = len(self._views)
+        self._views.append(view)
+        self._seen += [(number, box, labels_of(pick, self._cases)) for pick, box in seen]
+
+    def pixels(self, device: torch.device) -> Pixels:
+        """Return everything added, as tensors."""
+        of_view, boxes, labels = zip(*self._seen, strict=True)
+        return Pixels(
+            normalized(np.stack(self._views), device),
+            torch.tensor(of_view),
+            list(boxes),
+            torch.tensor(labels, device=device),
+        )
+
+
 def sheets_batch(
     cases: Cases, sheets: int, alone: int, device: torch.device, rng: np.random.Generator
 ) -> Pixels:
@@ -194,34 +237,9 @@ def sheets_batch(
         device: of the tensors.
         rng: random numbers.
     """
-    views, of_view, boxes, labels = [], [], [], []
-    for number in range(sheets):
-        case = cases.draw(rng)
-        candidates = [pick.changed(rng, hide=True) for pick in case.candidates]
-        query = None if case.picture is None else case.picture.changed(rng, hide=True)
-        view, layout = compose(candidates, query)
-        views.append(view)
-        shown = [*zip(candidates, layout.cells, strict=True)]
-        if query is not None and layout.query is not None:
-            shown.append((query, layout.query))
-        for pick, place in shown:
-            of_view.append(number)
-            boxes.append(place.picture)
-            labels.append(labels_of(pick, cases))
-    for number in range(sheets, sheets + alone):
-        pick = any_query_picture(cases, rng).changed(rng, hide=True)
-        views.append(pick.at(TILE))
-        of_view.append(number)
-        boxes.append(Box(0, 0, TILE, TILE))
-        labels.append(labels_of(pick, cases))
-    return Pixels(
-        normalized(np.stack(views), device), torch.tensor(of_view), boxes, torch.tensor(labels, device=device)
-    )
-
-
-def any_query_picture(cases: Cases, rng: np.random.Generator) -> Pick:
-    """Return a picture such as queries have."""
-    while True:
-        _, picture, _ = cases.query(rng)
-        if picture is not None:
-            return picture
+    shown = Shown(cases)
+    for _ in range(sheets):
+        shown.add_sheet(cases.draw(rng), rng, hide=True)
+    for _ in range(alone):
+        shown.add_alone(cases.pictured_query(rng)[1].changed(rng, hide=True))
+    return shown.pixels(device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -109,8 +108,8 @@ def draw_catalogue(
         )
     (folder / MANIFEST).unlink(missing_ok=True)
     _draw_all(products, show_progress)
-    # The manifest comes last: a folder with one is complete.
-    _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+    # The manifest comes last: a folder with a whole one is complete.
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return products
 
 
@@ -138,12 +137,6 @@ def _draw_all(products: Sequence[Product], show_progress: bool) -> None:
         done = pool.map(draw, enumerate(products))
         for _ in tqdm(done, total=len(products), desc="Drawing", unit="picture", disable=not show_progress):
             pass
-
-
-def _write(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    Path(file.name).replace(path)
 
 
 def draw_query_picture(picture: Look | str, seed: int) -> Image:

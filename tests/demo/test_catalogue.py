@@ -60,6 +60,11 @@ def test_an_unfinished_or_damaged_catalogue_is_drawn_anew(tmp_path: Path) -> Non
     first.write_bytes(b"cut short")
     draw_catalogue(tmp_path, count=2)
     assert Image.open(first).size == (224, 224)
+    manifest = tmp_path / "catalogue.json"
+    whole_manifest = manifest.read_text()
+    manifest.write_text(whole_manifest[:40])
+    draw_catalogue(tmp_path, count=2)
+    assert manifest.read_text() == whole_manifest
 
 
 def test_other_peoples_files_are_left_alone(tmp_path: Path) -> None:
