@@ -25,22 +25,25 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate over a stage: linear warm-up, then cosine down to zero.
+    """Learning rate over a stage: linear warm-up, a plateau, then cosine down to zero.
 
     Attributes:
         steps: steps of the stage.
         learning_rate: the highest.
         warm_up: steps until it is reached.
+        steady: share of the steps before it falls.
     """
 
     steps: int
     learning_rate: float
     warm_up: int = 100
+    steady: float = 0.0
 
     def at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         warm = min(1.0, (step + 1) / max(1, min(self.warm_up, self.steps // 4)))
-        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / max(1, self.steps)))
+        fallen = max(0.0, (step / max(1, self.steps) - self.steady) / (1 - self.steady))
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 @dataclass
