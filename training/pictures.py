@@ -28,6 +28,11 @@ from llama_index_multimodal_rerank.demo.drawing import draw_product
 from llama_index_multimodal_rerank.demo.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
 from llama_index_multimodal_rerank.demo.sources import draw_source
 
+from . import strange
+
+NONE = -100
+"""Label of what a picture does not show; losses leave it out."""
+
 TRAINING_SEEDS = 1_000_000
 """Pictures of the demo and of evaluations have seeds below, those of training have seeds from here on."""
 
@@ -43,8 +48,8 @@ class Drawn:
     """Pictures with what they show.
 
     Attributes:
-        labels: of products, the places in ``KINDS``, ``SURFACES`` and ``COLOURS``, (pictures, 3); of sources,
-            the place in ``SURFACES``, (pictures, 1).
+        labels: of products, the places in ``KINDS``, ``SURFACES`` and ``COLOURS``, (pictures, 3), -100 for
+            none; of sources, the place in ``SURFACES``, (pictures, 1).
         pictures: by side in pixels, a memory map of RGB, (pictures, side, side, 3).
     """
 
@@ -91,6 +96,38 @@ def draw_sources(
     """
     labels = [(i % len(SURFACES),) for i in range(count)]
     return _draw(folder, "sources", _draw_source, labels, seed=seed, sizes=sizes, workers=workers)
+
+
+def draw_things(
+    folder: Path, count: int, *, seed: int, sizes: Sequence[int], workers: int | None = None
+) -> Drawn:
+    """Draw surfaces on bodies of no kind; labelled as products are, with -100 for the kind.
+
+    Arguments and errors as for :func:`draw_products`.
+    """
+    draws = [np.random.default_rng([seed, i]) for i in range(count)]
+    labels = [(NONE, i % len(SURFACES), int(rng.integers(len(COLOURS)))) for i, rng in enumerate(draws)]
+    return _draw(folder, "things", _draw_thing, labels, seed=seed, sizes=sizes, workers=workers)
+
+
+def draw_nameless(
+    folder: Path, count: int, *, seed: int, sizes: Sequence[int], workers: int | None = None
+) -> Drawn:
+    """Draw products in patterns without a name; labelled as products are, with -100 for the surface.
+
+    Arguments and errors as for :func:`draw_products`.
+    """
+    draws = [np.random.default_rng([seed, i]) for i in range(count)]
+    labels = [(i % len(KINDS), NONE, int(rng.integers(len(COLOURS)))) for i, rng in enumerate(draws)]
+    return _draw(folder, "nameless", _draw_nameless, labels, seed=seed, sizes=sizes, workers=workers)
+
+
+def _draw_thing(labels: Sequence[int], seed: int) -> Image.Image:
+    return strange.draw_thing(SURFACES[labels[1]], COLOURS[labels[2]], seed)
+
+
+def _draw_nameless(labels: Sequence[int], seed: int) -> Image.Image:
+    return strange.draw_nameless(KINDS[labels[0]], COLOURS[labels[2]], seed)
 
 
 def _draw_product(labels: Sequence[int], seed: int) -> Image.Image:

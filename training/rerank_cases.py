@@ -41,6 +41,9 @@ _EDITS: tuple[tuple[str, tuple[str, ...]], ...] = (
 WINDOW = 9
 """Candidates on a sheet, as a rule and at most."""
 
+STRANGERS = 0.4
+"""Share of candidates that strangers stand in for."""
+
 TIERS = 4
 """From 0, nothing right, to 3, what was asked for."""
 
@@ -86,10 +89,11 @@ class Cases:
         products: candidates.
         asked: products that queries show.
         sources: sources of surfaces that queries show.
+        strangers: pictures that stand in for candidates where only seeing is learnt.
     """
 
-    def __init__(self, products: Drawn, asked: Drawn, sources: Drawn) -> None:
-        self.products, self.asked, self.sources = products, asked, sources
+    def __init__(self, products: Drawn, asked: Drawn, sources: Drawn, strangers: Sequence[Drawn]) -> None:
+        self.products, self.asked, self.sources, self.strangers = products, asked, sources, strangers
         self._looks = looks_of(products)
         self._by_kind = _grouped(products.labels[:, 0])
         self._by_surface = _grouped(products.labels[:, 1])
@@ -162,6 +166,15 @@ class Cases:
             if not target.held_out:
                 query = replace(make_query(family, target, rng), picture=shown)
                 return replace(case, query=query)
+
+    def with_strangers(self, case: Case, rng: np.random.Generator) -> Case:
+        """Put strangers in the place of some candidates; what these show is no longer in ``looks``."""
+        candidates = list(case.candidates)
+        for place in range(len(candidates)):
+            if rng.random() < STRANGERS:
+                drawn = self.strangers[int(rng.integers(len(self.strangers)))]
+                candidates[place] = Pick(drawn, int(rng.integers(len(drawn))))
+        return replace(case, candidates=tuple(candidates))
 
     def case(self, query: DemoQuery, picture: Pick | None, candidates: Sequence[int]) -> Case:
         """Make a case of known candidates."""

@@ -22,7 +22,7 @@ from llama_index_multimodal_rerank.models.hardware import resolve_device
 
 from .decoder import Questions, Student, question_batch
 from .loop import Schedule, Stage, run
-from .pictures import draw_products, draw_sources
+from .pictures import draw_nameless, draw_products, draw_sources, draw_things
 from .reports import check_arguments, environment, write_report
 from .rerank_cases import Cases
 from .retrieved import RetrievedLists, retrieved_batch
@@ -33,12 +33,14 @@ logger = logging.getLogger(__name__)
 
 PRODUCT_SIZES = (63, 75, 112)
 QUERY_SIZES = (63, 224)
-PROMPTS = 3
+PROMPTS = 4
 """Queries about each sheet, in the stage that trains the decoder."""
 
 STAGES = ("cells", "sheets", "decoder", "lists")
-STEPS = (1000, 2100, 3000, 300)
-LEARNING_RATES = (1.5e-3, 1.5e-3, 1.2e-3, 4e-4)
+STEPS = (1400, 4200, 4500, 600)
+LEARNING_RATES = (1.5e-3, 1.2e-3, 1.2e-3, 4e-4)
+STEADY = 0.5
+"""Share of a stage before its learning rate falls."""
 
 
 def train(args: argparse.Namespace) -> None:
@@ -48,13 +50,17 @@ def train(args: argparse.Namespace) -> None:
     products = draw_products(args.cache, args.products, seed=args.seed, sizes=PRODUCT_SIZES, **drawing)
     asked = draw_products(args.cache / "asked", args.asked, seed=args.seed + 1, sizes=QUERY_SIZES, **drawing)
     sources = draw_sources(args.cache, args.sources, seed=args.seed, sizes=QUERY_SIZES, **drawing)
-    names = ("steps", "batch_size", "seed", "products", "asked", "sources", "lists")
+    strangers = [
+        draw(args.cache, args.strangers, seed=args.seed, sizes=PRODUCT_SIZES, **drawing)
+        for draw in (draw_things, draw_nameless)
+    ]
+    names = ("steps", "batch_size", "seed", "products", "asked", "sources", "strangers", "lists")
     arguments = {name: getattr(args, name) for name in names}
     check_arguments(args.output / "arguments.json", arguments)
 
     torch.manual_seed(args.seed)
     model, processor = make_model()
-    cases = Cases(products, asked, sources)
+    cases = Cases(products, asked, sources, strangers)
     questions = Questions(cases, processor, device)
     eye = Eye(model)
     student = Student(model, eye, questions.digits).to(device)
@@ -62,7 +68,7 @@ def train(args: argparse.Namespace) -> None:
 
     def go(trained: nn.Module, make_batch: Callable[..., Any], loss: Callable[..., Any]) -> None:
         number = len(stages)
-        schedule = Schedule(args.steps[number], LEARNING_RATES[number])
+        schedule = Schedule(args.steps[number], LEARNING_RATES[number], steady=STEADY)
         stage = Stage(STAGES[number], schedule, trained, make_batch, loss, args.seed)
         stages.append(run(stage, args.output / "checkpoints", save_every=args.save_every))
 
@@ -70,7 +76,7 @@ def train(args: argparse.Namespace) -> None:
     go(eye, partial(sheets_batch, cases, 2 * sheets, 0, device), eye.window_loss)
     go(eye, partial(sheets_batch, cases, sheets, max(1, sheets // 2), device), eye.sheet_loss)
     student.freeze_eye(True)
-    batch = partial(question_batch, questions, max(1, sheets // 3), PROMPTS, max(1, sheets // 4))
+    batch = partial(question_batch, questions, max(1, sheets // 2), PROMPTS, 1)
     go(student, batch, student.loss)
     student.freeze_eye(False)
     lists = RetrievedLists(args.embedder, cases, args.cache / "retrieved", args.lists, args.seed)
@@ -99,8 +105,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--products", type=int, default=18_000, help="pictures of candidates")
     parser.add_argument("--asked", type=int, default=4_000, help="pictures of products that queries show")
     parser.add_argument("--sources", type=int, default=4_800, help="pictures of patterns' sources")
+    parser.add_argument(
+        "--strangers", type=int, default=6_400, help="pictures of things, and of nameless patterns"
+    )
     parser.add_argument("--lists", type=int, default=6_000, help="retrieved lists of the last stage")
-    parser.add_argument("--batch-size", type=int, default=12, help="sheets per step")
+    parser.add_argument("--batch-size", type=int, default=6, help="sheets per step")
     parser.add_argument("--steps", type=int, nargs=4, default=list(STEPS), help=f"of {', '.join(STAGES)}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")

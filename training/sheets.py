@@ -26,7 +26,7 @@ WINDOW = 6
 """Patches per side of a window around a picture of at most 75 pixels, wherever it lies."""
 
 
-WAYS = {"whole": 0.5, "window": 0.2, "mosaic": 0.2, "blurred": 0.1}
+WAYS = {"whole": 0.65, "window": 0.1, "mosaic": 0.15, "blurred": 0.1}
 """How a picture is shown to the tower in training, and how often.
 
 A tower that is shown whole products alone learns each surface on each kind by itself, and fails on the pairs

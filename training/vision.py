@@ -18,10 +18,10 @@ from llama_index_multimodal_rerank.demo.looks import COLOURS, HELD_OUT, KINDS, S
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
 from llama_index_multimodal_rerank.sheet_layout import Box
 
+from .pictures import NONE
 from .rerank_cases import Case, Cases
 from .sheets import PATCHES_PER_SIDE, TILE, WINDOW, Pick, Uint8Array, compose, patches_of, window_of
 
-NONE = -100
 SOURCE = len(KINDS)
 """The kind of pictures that show where a surface comes from."""
 
@@ -239,7 +239,7 @@ def sheets_batch(
     """
     shown = Shown(cases)
     for _ in range(sheets):
-        shown.add_sheet(cases.draw(rng), rng, hide=True)
+        shown.add_sheet(cases.with_strangers(cases.draw(rng), rng), rng, hide=True)
     for _ in range(alone):
         shown.add_alone(cases.pictured_query(rng)[1].changed(rng, hide=True))
     return shown.pixels(device)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from .fields import Field
 from .looks import COLOURS, KINDS, SURFACES, Look
 from .outlines import Array, Colour, Detail, Points, Shape
 from .patterns import Palette, paint, palette
 from .shapes import SHAPES
+
+Painter: TypeAlias = Callable[[Field, Field, Palette, np.random.Generator], Field]
+"""From u, v, colours and random numbers to RGB, (h, w, 3)."""
 
 _FINER = 2  # masks are drawn so many times larger and reduced: Pillow's polygons have hard edges
 _COARSER = 4  # shadows are blurred so many times smaller: nobody sees the difference
@@ -63,6 +68,21 @@ def draw(look: Look, seed: int, size: int = 224) -> Drawing:
     rng = np.random.default_rng([*place, seed])
     shape = SHAPES[look.kind](rng)
     colours = palette(look.colour, look.surface, rng)
+    return draw_shape(shape, partial(paint, look.surface), colours, rng, size)
+
+
+def draw_shape(
+    shape: Shape, painted: Painter, colours: Palette, rng: np.random.Generator, size: int
+) -> Drawing:
+    """Draw any shape with any surface.
+
+    Args:
+        shape: what to draw.
+        painted: paints its surface, as ``patterns.paint`` does; given u, v, ``colours`` and ``rng``.
+        colours: of the surface and of details that follow it.
+        rng: decides pose, light and background.
+        size: of the picture, in pixels.
+    """
     pose = _pose(shape, size, rng)
     light_x, light_y = float(rng.choice([-1.0, 1.0])) * rng.uniform(0.4, 0.9), -rng.uniform(0.4, 0.9)
 
@@ -80,7 +100,7 @@ def draw(look: Look, seed: int, size: int = 224) -> Drawing:
     x, y = pose.product_coordinates(rows, columns)
     relief = shape.relief(x, y)
     u, v = _pattern_coordinates(relief.u, relief.v, shape, rng)
-    cloth = paint(look.surface, u, v, colours, rng)
+    cloth = painted(u, v, colours, rng)
     # The blurred mask falls off towards the outline, where a body turns away from the viewer.
     rounding = 0.8 + 0.2 * np.minimum(1.0, 1.25 * _blurred(body, size, size / 50)[rows, columns])
     shade = relief.shade * rounding * (1 + 0.24 * (relief.slope_x * light_x + relief.slope_y * light_y))

@@ -11,7 +11,8 @@ from PIL import Image
 from llama_index_multimodal_rerank.demo.drawing import draw_product
 from llama_index_multimodal_rerank.demo.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
 from training import pictures
-from training.pictures import draw_products, draw_sources
+from training.pictures import draw_nameless, draw_products, draw_sources, draw_things
+from training.strange import draw_thing
 
 
 def test_pictures_show_what_their_labels_say(tmp_path: Path) -> None:
@@ -36,6 +37,32 @@ def test_no_held_out_look_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_sources_take_all_surfaces_in_turn(tmp_path: Path) -> None:
     drawn = draw_sources(tmp_path, 18, seed=0, sizes=[8], workers=1)
     assert drawn.labels.tolist() == [[i % 16] for i in range(18)]
+
+
+def test_strangers_are_drawn_in_turn_and_labelled_with_what_they_show(tmp_path: Path) -> None:
+    things = draw_things(tmp_path, 17, seed=0, sizes=[20], workers=1)
+    nameless = draw_nameless(tmp_path, 11, seed=0, sizes=[20], workers=1)
+    assert things.labels[:, :2].tolist() == [[-100, i % 16] for i in range(17)]
+    assert nameless.labels[:, :2].tolist() == [[i % 10, -100] for i in range(11)]
+    thing = draw_thing(SURFACES[3], COLOURS[things.labels[3, 2]], 1_000_003)
+    np.testing.assert_array_equal(
+        things.pictures[20][3], np.asarray(thing.resize((20, 20), Image.Resampling.LANCZOS))
+    )
+    assert len({picture.tobytes() for picture in (*things.pictures[20], *nameless.pictures[20])}) == 28
+
+
+def test_a_thing_is_covered_with_its_surface() -> None:
+    """Dots have an ink beside the ground; a plain surface has nothing but the ground."""
+    spread = {
+        surface: np.mean(
+            [
+                np.asarray(draw_thing(surface, "blue", seed))[84:140, 84:140].std(axis=(0, 1)).mean()
+                for seed in range(8)
+            ]
+        )
+        for surface in ("plain", "dots")
+    }
+    assert spread["dots"] > 2 * spread["plain"]
 
 
 def test_interrupted_drawing_continues(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

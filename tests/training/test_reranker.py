@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,11 @@ from llama_index_multimodal_rerank.vlm.interface import RankRequest
 from llama_index_multimodal_rerank.vlm.phi3_vision import LocalPhi3Vision
 from training import decoder, reranker
 from training.decoder import Questions, Student, question_batch
-from training.pictures import draw_products, draw_sources
+from training.pictures import NONE, draw_nameless, draw_products, draw_sources, draw_things
 from training.rerank_cases import Case, Cases, best_order, tier
 from training.sheets import Pick, compose
 from training.tiny_phi3_vision import make_model
-from training.vision import Eye, normalized, sheets_batch
+from training.vision import Eye, labels_of, normalized, sheets_batch
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +39,12 @@ def cases(drawings: Path) -> Cases:
         draw_products(drawings, 64, sizes=reranker.PRODUCT_SIZES, **common),
         draw_products(drawings / "asked", 32, sizes=reranker.QUERY_SIZES, seed=1, workers=1),
         draw_sources(drawings, 16, sizes=reranker.QUERY_SIZES, **common),
+        [draw(drawings, 16, sizes=reranker.PRODUCT_SIZES, **common) for draw in (draw_things, draw_nameless)],
     )
 
 
 def recipe(output: Path, drawings: Path, embedder: Path) -> None:
-    options = {"products": 64, "asked": 32, "sources": 16, "lists": 4, "batch_size": 2}
+    options = {"products": 64, "asked": 32, "sources": 16, "strangers": 16, "lists": 4, "batch_size": 2}
     options |= {"workers": 1, "save_every": 1}
     reranker.main(
         [
@@ -100,6 +102,26 @@ def test_interrupted_and_continued_is_as_uninterrupted(
     expected, found = (load_file(folder / "model" / "model.safetensors") for folder in (trained, tmp_path))
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_strangers_show_a_surface_or_a_kind_and_never_both(cases: Cases) -> None:
+    rng = np.random.default_rng(4)
+    shown = Counter[str]()
+    for _ in range(30):
+        case = cases.draw(rng, num_candidates=9)
+        mixed = cases.with_strangers(case, rng)
+        for before, after in zip(case.candidates, mixed.candidates, strict=True):
+            kind, surface, colour = labels_of(after, cases)
+            if before is after:
+                assert kind != NONE
+                assert surface != NONE
+            else:
+                assert (kind == NONE) != (surface == NONE)
+                assert colour != NONE
+            shown["same" if before is after else "thing" if kind == NONE else "nameless"] += 1
+    # 40 % of 270, halved between both sorts.
+    assert shown["thing"] == pytest.approx(54, abs=20)
+    assert shown["nameless"] == pytest.approx(54, abs=20)
 
 
 def test_composed_sheets_are_what_the_reranker_draws(cases: Cases) -> None:
