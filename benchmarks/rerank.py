@@ -62,8 +62,6 @@ from ._common import (
 
 WORDS = "a phone case with this"
 ASSISTANT = "<|assistant|>\n"
-LONGEST_STEP = 16
-"""Tokens of one forward call up to which it continues an answer; prompts have hundreds."""
 
 MODES: dict[str, dict[str, Any]] = {
     "listwise": {"strategy": "listwise", "caption": True, "explain": True},
@@ -187,12 +185,13 @@ def rerank(vlm: LocalPhi3Vision, case: Case, **settings: Any) -> list[NodeWithSc
 
 @contextmanager
 def counted(model: torch.nn.Module) -> Iterator[Counter[str]]:
-    """Count what the model does inside: pictures' tiles seen, prompt tokens read, tokens decoded."""
+    """Count what the model does inside: pictures' tiles seen, prompt tokens read, passes to go on from there."""
     counts: Counter[str] = Counter(tiles_seen=0, prompt_tokens=0, decoding_steps=0)
 
     def decoder(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
-        if ids.shape[1] <= LONGEST_STEP:
+        cache = kwargs.get("past_key_values")
+        if cache is not None and cache.get_seq_length():
             counts["decoding_steps"] += 1
         else:
             counts["prompt_tokens"] += ids.numel()

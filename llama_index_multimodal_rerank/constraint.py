@@ -245,6 +245,10 @@ class PermutationLogitsProcessor(LogitsProcessor):  # type: ignore[misc, unused-
         self.steps.append(kept)
         return masked
 
+    def is_forced(self, written: Sequence[Sequence[int]]) -> bool:
+        """Tell whether only one token may come next, in every row of the tokens written so far."""
+        return all(len(self.constraint.allowed(self._state(tuple(ids)))) == 1 for ids in written)
+
     def _state(self, ids: tuple[int, ...]) -> State:
         ids = ids[: self.constraint.tokens.longest]  # what follows the list does not matter
         known = len(ids)

@@ -160,6 +160,8 @@ class RerankSteps:
             self._request(query, caption, [members[place] for place in shuffle], explain=explain)
             for shuffle in shuffles
         )
+        if self.strategy == "first_token" and explain and len(shuffles) == 1:  # then for the reason
+            requests = tuple(replace(request, asked_again=True) for request in requests)
         rankings = yield from self._ask(requests, explain=explain and len(shuffles) == 1)
         audits = [ranking.audit for ranking in rankings]
         ranking = _consensus(shuffles, rankings)

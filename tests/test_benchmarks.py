@@ -86,14 +86,18 @@ def test_rerank(tmp_path: Path) -> None:
             assert mode["speedup"] == pytest.approx(baseline["seconds_per_query"] / mode["seconds_per_query"])
         # The first token of each answer comes with the prompt; the others take a step each.
         steps = (3 - 1) + (result["list_tokens"] + 4 - 1)
-        assert baseline["decoding_steps"] == modes["listwise"]["decoding_steps"] == steps
-        assert modes["listwise_no_caption"]["decoding_steps"] == result["list_tokens"] + 4 - 1
+        assert baseline["decoding_steps"] == steps
+        # Ours takes a step for each label but the first and the last, and one more where [1 may go on as [10.
+        silent = modes["listwise_no_caption"]["decoding_steps"]
+        assert 0 <= silent - (result["candidates"] - 2 + 4) <= (result["candidates"] > 9)
+        assert 0 <= modes["listwise"]["decoding_steps"] - (3 - 1) - (result["candidates"] - 2 + 4) <= 1
         # One tile and the whole: of the sheet twice, of query and sheet, of the sheet alone.
         assert (baseline["tiles_seen"], modes["listwise"]["tiles_seen"]) == (4, 4)
         assert first_token["tiles_seen"] == modes["listwise_no_caption"]["tiles_seen"] == 2
-        # Two questions about one sheet: read twice, seen once.
-        assert modes["first_token_reason"]["tiles_seen"] == 2
-        assert modes["first_token_reason"]["prompt_tokens"] > 2 * first_token["prompt_tokens"]
+        # Two questions about one sheet: read once, seen once.
+        reason = modes["first_token_reason"]
+        assert (reason["tiles_seen"], reason["decoding_steps"] - (result["candidates"] > 9)) == (2, 4)
+        assert reason["prompt_tokens"] == modes["listwise_no_caption"]["prompt_tokens"]
         assert result["first_token_tflop"] > 0
         assert result["first_token_mfu"] > 0
     assert three["modes"]["first_token"]["decoding_steps"] == 0

@@ -3,6 +3,8 @@
 import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,13 @@ from PIL import Image
 from tiny_phi3_vision import write_folder
 
 from llama_index_multimodal_rerank import ImageTextQuery, LocalPhi3Vision, Phi3VisionRerank, image_node
+from llama_index_multimodal_rerank.constraint import (
+    REASON,
+    PermutationConstraint,
+    PermutationLogitsProcessor,
+    read_list,
+    tokenize_list,
+)
 from llama_index_multimodal_rerank.vlm.interface import RankRequest
 
 ASSISTANT = "<|assistant|>\n"
@@ -243,3 +252,112 @@ def test_threads_share_one_model(vlm, nodes, pictures):
         results = list(pool.map(lambda _: rerank.postprocess_nodes(nodes, query), range(8)))
 
     assert [[hit.node.node_id for hit in result] for result in results] == [expected] * 8
+
+
+@contextmanager
+def counted_passes(vlm):
+    """Tokens of each forward pass of the decoder."""
+    passes = []
+    handle = vlm.load().model.register_forward_pre_hook(
+        lambda _, args, kwargs: passes.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    try:
+        yield passes
+    finally:
+        handle.remove()
+
+
+def plainly_generated(vlm, request, new_tokens, order=None):
+    """List and reason by ``generate`` under the constraint, a forward pass for every token."""
+    model, processor = vlm.load()
+    tokens = tokenize_list(processor.tokenizer, request.num_labels, context=ASSISTANT, ending=REASON)
+    text = f"<|user|>\n<|image_1|>\n{request.prompt}<|end|>\n{ASSISTANT}"
+    inputs = processor(text=text, images=list(request.images), num_crops=1)
+    length = inputs["input_ids"].shape[1]
+    masking = PermutationLogitsProcessor(PermutationConstraint(tokens, order), length)
+    output = model.generate(
+        **inputs,
+        max_new_tokens=tokens.longest + new_tokens,
+        do_sample=False,
+        logits_processor=[masking],
+        eos_token_id=[
+            processor.tokenizer.eos_token_id,
+            processor.tokenizer.convert_tokens_to_ids("<|end|>"),
+        ],
+        pad_token_id=processor.tokenizer.pad_token_id,
+    )[0, length:].tolist()
+    reason = processor.tokenizer.decode(output[tokens.longest :], skip_special_tokens=True).strip()
+    return (
+        read_list(masking.constraint, output).order,
+        masking.label_probabilities(0, output),
+        reason,
+    )
+
+
+@pytest.mark.parametrize(("n", "order"), [(2, None), (9, None), (12, None), (3, (2, 0, 1))])
+def test_a_list_is_what_plain_generation_writes_with_fewer_passes(vlm, n, order):
+    asked = [request(seed, n) for seed in (3, 4)]
+    expected = [plainly_generated(vlm, each, 5, order) for each in asked]
+
+    with counted_passes(vlm) as passes:
+        rankings = vlm.rank_labels(asked, max_new_tokens=5, order=order)
+
+    for ranking, (labels, probabilities, reason) in zip(rankings, expected, strict=True):
+        assert (ranking.order, ranking.text) == (labels, reason)
+        assert ranking.probabilities == pytest.approx(probabilities, rel=1e-3)
+    assert sum(tokens > 50 for tokens in passes) == 1
+    # The prompt; a pass for each label but the first and the last; list's end and reason. Numbers of
+    # two digits may take one more.
+    choices = 0 if order else n - 2 + max(0, n - 9)
+    assert len(passes) <= 1 + choices + 5
+
+
+def test_a_list_that_crosses_the_change_of_the_rotary_factors(vlm):
+    tokenizer = vlm.load().processor.tokenizer
+    n = 9
+
+    def length(prompt):
+        text = f"<|user|>\n<|image_1|>\n{prompt}<|end|>\n{ASSISTANT}"
+        return vlm.load().processor(text=text, image_sizes=[[336, 336]])["input_ids"].shape[1]
+
+    prompt = "which is best?"
+    while length(prompt) < 4096 - 12:
+        prompt += " a"
+    assert tokenizer is not None
+    long = request(5, n, prompt)
+
+    (ranking,) = vlm.rank_labels([long], max_new_tokens=3)
+
+    labels, probabilities, reason = plainly_generated(vlm, long, 3)
+    assert (ranking.order, ranking.text) == (labels, reason)
+    assert ranking.probabilities == pytest.approx(probabilities, rel=1e-3)
+
+
+def test_a_request_that_is_made_again_is_read_once(vlm):
+    asked = replace(request(8, 4), asked_again=True)
+    other = request(9, 4)
+    alone = vlm.rank_labels([request(8, 4)], max_new_tokens=4, order=(1, 0, 2, 3))
+
+    with counted_passes(vlm) as passes:
+        vlm.label_logits([asked])
+        again = vlm.rank_labels([asked], max_new_tokens=4, order=(1, 0, 2, 3))
+        third = vlm.rank_labels([asked], max_new_tokens=4, order=(1, 0, 2, 3))
+
+    assert again == alone == third
+    assert sum(tokens > 50 for tokens in passes) == 2  # once for both, and anew for the third
+    vlm.label_logits([asked])
+    assert vlm.rank_labels([other], max_new_tokens=0) != []
+    assert vlm._kept is None
+
+
+def test_captions_look_at_fewer_tiles(checkpoint):
+    vlm = LocalPhi3Vision(str(checkpoint), device="cpu", num_crops=16)
+    tiles = []
+    model = vlm.load().model
+    original = model.get_image_features
+    model.get_image_features = lambda pixels, sizes: tiles.append(pixels.shape[1]) or original(pixels, sizes)
+
+    vlm.generate((draw_picture(1, (336, 336)),), "What is it?", max_new_tokens=1)
+    vlm.label_logits([RankRequest((draw_picture(1, (336, 336)),), "Which?", 3)])
+
+    assert tiles == [5, 17]

@@ -21,11 +21,13 @@ class RankRequest:
         images: the pictures, in the order the model gets them.
         prompt: the question.
         num_labels: the answer ranks the labels 1..num_labels.
+        asked_again: the same request will be made once more at once; a model may keep what it has read.
     """
 
     images: tuple[Image, ...]
     prompt: str
     num_labels: int
+    asked_again: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
     from ..constraint import ListTokens
     from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
+    from .reading import Prompt, Reading
 
 DEFAULT_MODEL_NAME = "microsoft/Phi-3-vision-128k-instruct"
 DEFAULT_NUM_CROPS = 16
+DEFAULT_CAPTION_NUM_CROPS = 4
 DEMO_NUM_CROPS = 1
 """The demo's model was trained on sheets of one tile."""
 
@@ -34,14 +37,6 @@ _FEATURES_KEPT = 8
 class _Loaded(NamedTuple):
     model: Phi3VisionForConditionalGeneration
     processor: Phi3VisionProcessor
-
-
-class _Prompt(NamedTuple):
-    """A batch of prompts, ready for the model."""
-
-    input_ids: torch.Tensor  # (batch, tokens)
-    attention_mask: torch.Tensor  # (batch, tokens)
-    image_features: tuple[torch.Tensor, ...]
 
 
 class LocalPhi3Vision:
@@ -57,7 +52,10 @@ class LocalPhi3Vision:
         device: torch device, such as ``"cuda:0"``. Default: the best one there is.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Default: bfloat16 where the hardware
             computes in it, float32 elsewhere.
-        num_crops: tiles of 336 pixels a picture is cut into, at most. Default: 16, and 1 for the demo.
+        num_crops: tiles of 336 pixels a sheet is cut into, at most. Default: 16, and 1 for the demo.
+        caption_num_crops: the same for the picture of a question that is answered freely, which is how the
+            query is captioned: one picture needs fewer than a sheet of ten. Default: 4, and no more than
+            ``num_crops``.
         cache_folder: where hub files are kept.
         revision: branch, tag or commit on the hub.
         local_files_only: never ask the hub.
@@ -70,6 +68,7 @@ class LocalPhi3Vision:
         device: str | None = None,
         dtype: str | None = None,
         num_crops: int | None = None,
+        caption_num_crops: int | None = None,
         cache_folder: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
@@ -79,18 +78,21 @@ class LocalPhi3Vision:
             "device": device,
             "dtype": dtype,
             "num_crops": num_crops,
+            "caption_num_crops": caption_num_crops,
             "cache_folder": cache_folder,
             "revision": revision,
             "local_files_only": local_files_only,
         }
         self.device, self.dtype = device, dtype
         self.num_crops = num_crops or (DEMO_NUM_CROPS if model_name == DEMO else DEFAULT_NUM_CROPS)
+        self.caption_num_crops = caption_num_crops or min(DEFAULT_CAPTION_NUM_CROPS, self.num_crops)
         self._hub: dict[str, Any] = {"cache_dir": cache_folder, "revision": revision or "main"}
         if local_files_only:
             self._hub["local_files_only"] = True
         self._loader: Lazy[_Loaded] = Lazy()
         self._lock = threading.Lock()
         self._features: OrderedDict[bytes, tuple[torch.Tensor, list[int]]] = OrderedDict()
+        self._kept: tuple[tuple[RankRequest, ...], Reading] | None = None
         self._list_tokens: dict[tuple[int, str], ListTokens] = {}
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
@@ -144,7 +146,9 @@ class LocalPhi3Vision:
 
         loaded = self.load()
         with self._lock, torch.inference_mode():
-            inputs = self._prepare(loaded, [RankRequest(tuple(images), prompt, 0)])
+            self._kept = None
+            request = RankRequest(tuple(images), prompt, 0)
+            inputs = self._prepare(loaded, [request], self.caption_num_crops)
             output = self._generate(loaded, inputs, max_new_tokens)
         return self._decode(loaded, output[0])
 
@@ -161,39 +165,47 @@ class LocalPhi3Vision:
         loaded = self.load()
         tokens = self._tokens(loaded, _num_labels(requests))
         with self._lock, torch.inference_mode():
-            prompt = _append(self._prepare(loaded, requests), tokens.opening)
-            next_logits = _NextLogits(loaded.model, prompt)
+            reading = self._read(loaded, requests, tokens)
             rows = [
-                first_label_probabilities(tokens, partial(next_logits, row=row))
+                first_label_probabilities(tokens, partial(reading.peek, row=row))
                 for row in range(len(requests))
             ]
+            if all(request.asked_again for request in requests):
+                self._kept = tuple(requests), reading
         smallest = torch.finfo(torch.float64).tiny
         return [torch.tensor(row, dtype=torch.float64).clamp_min(smallest).log().tolist() for row in rows]
 
     def rank_labels(
         self, requests: Sequence[RankRequest], *, max_new_tokens: int, order: Sequence[int] | None = None
     ) -> list[LabelRanking]:
-        """Decode complete rankings under the permutation constraint; see ``ConstrainedModel``."""
+        """Write complete rankings under the permutation constraint; see ``ConstrainedModel``."""
         import torch
 
         from ..constraint import REASON, PermutationConstraint, PermutationLogitsProcessor, read_list
+        from .reading import write_list
 
         loaded = self.load()
         tokens = self._tokens(loaded, _num_labels(requests), REASON if max_new_tokens else "")
         constraint = PermutationConstraint(tokens, order)
         with self._lock, torch.inference_mode():
-            inputs = self._prepare(loaded, requests)
-            masking = PermutationLogitsProcessor(constraint, inputs.input_ids.shape[1])
-            # Every order takes the same number of tokens, so without a reason all rows end together.
-            output = self._generate(loaded, inputs, tokens.longest + max_new_tokens, masking)
-            return [
-                LabelRanking(
-                    read_list(constraint, ids.tolist()).order,
-                    tuple(masking.label_probabilities(row, ids.tolist())),
-                    self._decode(loaded, ids[tokens.longest :]),
-                )
-                for row, ids in enumerate(output)
-            ]
+            reading = self._read(loaded, requests, tokens)
+            begun, length = len(tokens.opening), reading.prompt.input_ids.shape[1]
+            masking = PermutationLogitsProcessor(constraint, length - begun)
+            lists = write_list(reading, masking, tokens.opening, tokens.longest)
+            reasons = [""] * len(requests)
+            if max_new_tokens:
+                read = begun + reading.prompt.input_ids.shape[1] - length
+                prompt = reading.prompt.followed_by(lists[:, read:])
+                output = self._generate(loaded, prompt, max_new_tokens, past_key_values=reading.cache)
+                reasons = [self._decode(loaded, ids) for ids in output]
+        return [
+            LabelRanking(
+                read_list(constraint, ids.tolist()).order,
+                tuple(masking.label_probabilities(row, ids.tolist())),
+                reason,
+            )
+            for row, (ids, reason) in enumerate(zip(lists, reasons, strict=True))
+        ]
 
     # -- parts --------------------------------------------------------------------------------
 
@@ -207,24 +219,38 @@ class LocalPhi3Vision:
             )
         return self._list_tokens[key]
 
-    def _prepare(self, loaded: _Loaded, requests: Sequence[RankRequest]) -> _Prompt:
+    def _read(self, loaded: _Loaded, requests: Sequence[RankRequest], tokens: ListTokens) -> Reading:
+        """Read requests up to the opening of the list, unless that was done in the last call."""
+        import torch
+
+        from .reading import Reading
+
+        kept, self._kept = self._kept, None
+        if kept is not None and len(kept[0]) == len(requests) and all(map(operator.is_, kept[0], requests)):
+            return kept[1]
+        prompt = self._prepare(loaded, requests, self.num_crops).followed_by(torch.tensor(tokens.opening))
+        return Reading(loaded.model, prompt)
+
+    def _prepare(self, loaded: _Loaded, requests: Sequence[RankRequest], num_crops: int) -> Prompt:
+        from .reading import Prompt
+
         features: list[torch.Tensor] = []
         sizes: list[list[list[int]]] = []
         for request in requests:
-            encoded = [self._encode(loaded, image) for image in request.images]
+            encoded = [self._encode(loaded, image, num_crops) for image in request.images]
             features += [each for each, _ in encoded]
             sizes.append([size for _, size in encoded])
         texts = [_chat(request.prompt, len(request.images)) for request in requests]
         inputs = loaded.processor(text=texts, image_sizes=sizes).to(loaded.model.device)
-        return _Prompt(inputs["input_ids"], inputs["attention_mask"], tuple(features))
+        return Prompt(inputs["input_ids"], inputs["attention_mask"], tuple(features))
 
-    def _encode(self, loaded: _Loaded, image: Image) -> tuple[torch.Tensor, list[int]]:
+    def _encode(self, loaded: _Loaded, image: Image, num_crops: int) -> tuple[torch.Tensor, list[int]]:
         """Return a picture's features and padded size, kept for the next prompts about it."""
-        digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
+        digest = hashlib.sha256(f"{num_crops} {image.mode} {image.size}".encode())
         digest.update(image.tobytes())
         key = digest.digest()
         if key not in self._features:
-            pixels = loaded.processor.image_processor(image, num_crops=self.num_crops)
+            pixels = loaded.processor.image_processor(image, num_crops=num_crops)
             features = loaded.model.get_image_features(pixels["pixel_values"], pixels["image_sizes"])
             self._features[key] = features[0], pixels["image_sizes"][0].tolist()
             while len(self._features) > _FEATURES_KEPT:
@@ -232,9 +258,7 @@ class LocalPhi3Vision:
         self._features.move_to_end(key)
         return self._features[key]
 
-    def _generate(
-        self, loaded: _Loaded, inputs: _Prompt, max_new_tokens: int, *processors: Any
-    ) -> torch.Tensor:
+    def _generate(self, loaded: _Loaded, inputs: Prompt, max_new_tokens: int, **options: Any) -> torch.Tensor:
         """Return the new tokens, (batch, new tokens), decoded greedily."""
         tokenizer = loaded.processor.tokenizer
         output: torch.Tensor = loaded.model.generate(
@@ -246,63 +270,13 @@ class LocalPhi3Vision:
             # The published configuration names only </s>, which the model does not write.
             eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(_END_OF_TURN)],
             pad_token_id=tokenizer.pad_token_id,
-            logits_processor=list(processors),
+            **options,
         )
         return output[:, inputs.input_ids.shape[1] :]
 
     @staticmethod
     def _decode(loaded: _Loaded, ids: torch.Tensor) -> str:
         return str(loaded.processor.tokenizer.decode(ids, skip_special_tokens=True)).strip()
-
-
-class _NextLogits:
-    """Logits after the prompts of a batch and a few tokens more, each computed once."""
-
-    def __init__(self, model: Phi3VisionForConditionalGeneration, prompt: _Prompt) -> None:
-        self._model, self._prompt = model, prompt
-        output = self._forward(prompt, use_cache=True)
-        self._cache = output.past_key_values
-        self._logits: dict[tuple[int, ...], torch.Tensor] = {(): output.logits[:, -1].cpu()}
-
-    def __call__(self, written: tuple[int, ...], row: int) -> torch.Tensor:
-        if written not in self._logits:
-            self._logits[written] = self._compute(written)
-        return self._logits[written][row]
-
-    def _compute(self, written: tuple[int, ...]) -> torch.Tensor:
-        longer = _append(self._prompt, written)
-        before, after = self._prompt.input_ids.shape[1], longer.input_ids.shape[1]
-        if before <= self._model.config.original_max_position_embeddings < after:
-            # The rotary factors change here, and with them the cached keys.
-            return self._forward(longer, use_cache=False).logits[:, -1].cpu()  # type: ignore[no-any-return]
-        output = self._model(
-            input_ids=longer.input_ids[:, before:],
-            attention_mask=longer.attention_mask,
-            past_key_values=self._cache,
-            logits_to_keep=1,
-        )
-        self._cache.crop(-len(written))
-        return output.logits[:, -1].cpu()  # type: ignore[no-any-return]
-
-    def _forward(self, prompt: _Prompt, *, use_cache: bool) -> Any:
-        return self._model(
-            input_ids=prompt.input_ids,
-            attention_mask=prompt.attention_mask,
-            image_features=prompt.image_features or None,
-            use_cache=use_cache,
-            logits_to_keep=1,
-        )
-
-
-def _append(prompt: _Prompt, ids: Sequence[int]) -> _Prompt:
-    import torch
-
-    more = torch.tensor([list(ids)], device=prompt.input_ids.device).expand(len(prompt.input_ids), -1)
-    return _Prompt(
-        torch.cat([prompt.input_ids, more], dim=1),
-        torch.cat([prompt.attention_mask, torch.ones_like(more)], dim=1),
-        prompt.image_features,
-    )
 
 
 def _num_labels(requests: Sequence[RankRequest]) -> int:
