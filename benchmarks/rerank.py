@@ -185,7 +185,7 @@ def rerank(vlm: LocalPhi3Vision, case: Case, **settings: Any) -> list[NodeWithSc
 
 @contextmanager
 def counted(model: torch.nn.Module) -> Iterator[Counter[str]]:
-    """Count what the model does inside: pictures' tiles seen, prompt tokens read, passes to go on from there."""
+    """Count what the model does: tiles seen, prompt tokens read, passes to go on from there."""
     counts: Counter[str] = Counter(tiles_seen=0, prompt_tokens=0, decoding_steps=0)
 
     def decoder(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -295,8 +295,8 @@ class Student(nn.Module):
             total = total + 0.2 * F.cross_entropy(logits, wanted)
             figures[f"wanted_{name}"] = (logits.argmax(-1) == wanted).float().mean().item()
         ranking, first = self._list_loss(asked, hidden[-1])
-        figures["first_right"] = first
-        return total + ranking, figures
+        figures["list_loss"], figures["first_right"] = ranking.item(), first
+        return total + 2 * ranking, figures
 
     def _list_loss(self, asked: Asked, last: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Soft Plackett-Luce over the labels left at every step of the list."""

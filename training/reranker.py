@@ -37,7 +37,7 @@ PROMPTS = 4
 """Queries about each sheet, in the stage that trains the decoder."""
 
 STAGES = ("cells", "sheets", "decoder", "lists")
-STEPS = (1400, 4200, 4500, 600)
+STEPS = (1400, 3200, 4500, 600)
 LEARNING_RATES = (1.5e-3, 1.2e-3, 1.2e-3, 4e-4)
 STEADY = 0.5
 """Share of a stage before its learning rate falls."""
