@@ -23,7 +23,7 @@ from .digest import weights_digest
 from .errors import CheckpointError
 from .files import CONFIG_NAME, WEIGHTS_NAME, WEIGHTS_REPO, HubOptions, open_model_files
 from .modeling import VisualizedBGEModel, meta_model
-from .prefetch import map_ahead
+from .prefetch import map_ahead, one_late
 from .processing import (
     PREPROCESSING_ID,
     Int64Array,
@@ -170,15 +170,17 @@ class VisualizedBGE:
         pictures = [(i, image) for batch in batches for i in batch if (image := entries[i].image) is not None]
         crops = map_ahead(self._load_crop, pictures, ahead=2 * batch_size)
         embeddings = np.empty((len(entries), self.dim), dtype=np.float32)
+
+        def forward(batch: list[int]) -> tuple[list[int], torch.Tensor]:
+            own = list(islice(crops, sum(entries[i].image is not None for i in batch)))
+            return batch, self._forward([ids[i] for i in batch], own, normalize)
+
         with (
             closing(crops),
             tqdm(total=len(entries), desc="Embedding", disable=not show_progress) as progress,
         ):
-            for batch in batches:
-                count = sum(entries[i].image is not None for i in batch)
-                embeddings[batch] = self._forward(
-                    [ids[i] for i in batch], list(islice(crops, count)), normalize
-                )
+            for batch, vectors in one_late(map(forward, batches)):
+                embeddings[batch] = vectors.cpu().numpy()
                 finite = np.isfinite(embeddings[batch]).all(axis=1)
                 if not finite.all():
                     raise FloatingPointError(
@@ -275,8 +277,8 @@ class VisualizedBGE:
 
     def _forward(
         self, ids: Sequence[Int64Array], crops: Sequence[Uint8Array], normalize: bool
-    ) -> Float32Array:
-        """Embed one batch; in halves, and halves of these, where it does not fit into memory."""
+    ) -> torch.Tensor:
+        """Embed one batch, on the device; in halves, and halves of these, where it does not fit into memory."""
         try:
             return self._forward_at_once(ids, crops, normalize)
         except torch.OutOfMemoryError:
@@ -296,21 +298,25 @@ class VisualizedBGE:
                 half,
             )
         parts = [(ids[:half], crops[:half]), (ids[half:], crops[half:])]
-        return np.concatenate([self._forward(*part, normalize) for part in parts])
+        return torch.cat([self._forward(*part, normalize) for part in parts])
 
     def _forward_at_once(
         self, ids: Sequence[Int64Array], crops: Sequence[Uint8Array], normalize: bool
-    ) -> Float32Array:
+    ) -> torch.Tensor:
         input_ids, attention_mask = self.tokenizer.pad(ids)
         with self._lock, torch.inference_mode():
             pixel_values = None
             if crops:
-                pixels = torch.from_numpy(np.stack(crops)).to(self.device)
+                pixels = self._to_device(torch.from_numpy(np.stack(crops)))
                 pixel_values = normalize_crops(pixels).to(self.dtype)
-            embeddings = self.model(
-                input_ids.to(self.device), attention_mask.to(self.device), pixel_values
+            embeddings: torch.Tensor = self.model(
+                self._to_device(input_ids), self._to_device(attention_mask), pixel_values
             ).float()  # (batch, dim)
             if normalize:
                 embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
-            result: Float32Array = embeddings.cpu().numpy()
-        return result
+        return embeddings
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.device.type == "cuda":  # from pinned memory it is copied while the GPU computes
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)

@@ -15,6 +15,19 @@ R = TypeVar("R")
 WORKERS = min(8, os.cpu_count() or 1)
 
 
+def one_late(items: Iterable[T]) -> Generator[T, None, None]:
+    """Yield every item once the next one has been made.
+
+    A GPU is given the next batch before its last result is waited for.
+    """
+    late: deque[T] = deque()
+    for item in items:
+        late.append(item)
+        if len(late) > 1:
+            yield late.popleft()
+    yield from late
+
+
 def map_ahead(
     function: Callable[[T], R], items: Iterable[T], *, ahead: int, workers: int = WORKERS
 ) -> Generator[R, None, None]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llama_index_multimodal_rerank.models.visualized_bge.batching import Entry, parse_items, plan_batches
-from llama_index_multimodal_rerank.models.visualized_bge.prefetch import map_ahead
+from llama_index_multimodal_rerank.models.visualized_bge.prefetch import map_ahead, one_late
 
 IMAGE = Image.new("RGB", (8, 8))
 
@@ -155,3 +155,16 @@ def test_map_ahead_stops_when_closed() -> None:
     results.close()
     assert started == [0, 1]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_one_late_makes_the_next_before_it_gives_the_last() -> None:
+    made = []
+
+    def make():
+        for number in range(3):
+            made.append(number)
+            yield number
+
+    seen = [(number, list(made)) for number in one_late(make())]
+    assert seen == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]
+    assert list(one_late([])) == []
