@@ -44,33 +44,37 @@ class Reading:
         self.prompt = prompt
         self.logits, self.cache = self._read_all(prompt)
         """Of the next token, (batch, vocabulary); and the keys and values of ``prompt``."""
-        self._peeked: dict[tuple[int, ...], torch.Tensor] = {(): self.logits.cpu()}
+        self._peeked: dict[tuple[int, ...], torch.Tensor] = {}
 
     def peek(self, ids: tuple[int, ...], row: int) -> torch.Tensor:
         """Return the logits that would follow after more tokens, (vocabulary,), which are not kept."""
         if ids not in self._peeked:
-            longer = self.prompt.followed_by(torch.tensor(ids))
-            if self._outgrows_rotation(longer):
-                logits, _ = self._read_all(longer)
-            else:
-                logits = self._read_more(longer, len(ids))
-                self.cache.crop(-len(ids))
-            self._peeked[ids] = logits.cpu()
+            self._peeked[ids] = self._peek(ids).cpu()
         return self._peeked[ids][row]
+
+    def _peek(self, ids: tuple[int, ...]) -> torch.Tensor:
+        if not ids:
+            return self.logits
+        longer = self.prompt.followed_by(torch.tensor(ids))
+        if self._outgrows(longer):
+            return self._read_all(longer)[0]
+        logits = self._read_more(longer, len(ids))
+        self.cache.crop(-len(ids))
+        return logits
 
     def go_on(self, ids: torch.Tensor) -> torch.Tensor:
         """Read more tokens, (batch, more), and return the logits of what follows, (batch, vocabulary)."""
         longer = self.prompt.followed_by(ids)
-        if self._outgrows_rotation(longer):
+        if self._outgrows(longer):
             self.logits, self.cache = self._read_all(longer)
         else:
             self.logits = self._read_more(longer, ids.shape[1])
-        self.prompt, self._peeked = longer, {(): self.logits.cpu()}
+        self.prompt, self._peeked = longer, {}
         return self.logits
 
-    def _outgrows_rotation(self, longer: Prompt) -> bool:
+    def _outgrows(self, longer: Prompt) -> bool:
         # The rotary factors change there, and with them the cached keys.
-        return self._model._outgrows_rotation(
+        return self._model.outgrows_rotation(
             longer.input_ids.shape[1], self.prompt.input_ids.shape[1], longer.attention_mask
         )
 

@@ -108,7 +108,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):
         """
         past_length = 0 if past_key_values is None else int(past_key_values.get_seq_length())
         # A prompt that came as embeddings cannot be run again from its ids; its keys keep their rotation.
-        if inputs_embeds is None and self._outgrows_rotation(input_ids.shape[1], past_length, attention_mask):
+        if inputs_embeds is None and self.outgrows_rotation(input_ids.shape[1], past_length, attention_mask):
             past_length = 0
             if past_key_values is not None and past_key_values.is_compileable:
                 past_key_values.reset()
@@ -132,7 +132,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):
         )
         return model_inputs
 
-    def _outgrows_rotation(self, length: int, past_length: int, attention_mask: torch.Tensor | None) -> bool:
+    def outgrows_rotation(self, length: int, past_length: int, attention_mask: torch.Tensor | None) -> bool:
         """Say whether a row's cached keys have short factors while its next token needs the long ones."""
         original: int = self.config.original_max_position_embeddings
         if past_length == 0 or length <= original:

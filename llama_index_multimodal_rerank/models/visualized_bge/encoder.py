@@ -278,7 +278,7 @@ class VisualizedBGE:
     def _forward(
         self, ids: Sequence[Int64Array], crops: Sequence[Uint8Array], normalize: bool
     ) -> torch.Tensor:
-        """Embed one batch, on the device; in halves, and halves of these, where it does not fit into memory."""
+        """Embed one batch, on the device; in halves, and halves of these, where memory is too small."""
         try:
             return self._forward_at_once(ids, crops, normalize)
         except torch.OutOfMemoryError:
