@@ -2,7 +2,8 @@
 
 Losses: at each step of the list, the labels left that fit best (a soft Plackett-Luce); the words of caption
 and reason; and, in training only, linear readings on the way: after the second layer what each candidate
-shows and what is wanted, after the third how well each candidate fits.
+shows and what is wanted, after the third how well each candidate fits. Each counts as far as the one that it
+builds on is sure, lest the noise of what cannot be learnt yet drown what can.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import Cache
 
 from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES, Look
 from llama_index_multimodal_rerank.demo.queries import DemoQuery, describe
@@ -24,6 +26,7 @@ from llama_index_multimodal_rerank.models.phi3_vision import (
 )
 from llama_index_multimodal_rerank.models.phi3_vision.image_embedding_phi3_vision import merge_patches
 
+from .pointing import places_of, pointing_loss
 from .rerank_cases import (
     TIERS,
     Case,
@@ -178,16 +181,17 @@ class Student(nn.Module):
         self.wanted = nn.ModuleList(
             nn.Linear(width, n) for n in (len(KINDS), len(SURFACES), len(COLOURS) + 1)
         )
+        # Read as the next layer reads it: what lies on the way is small at first, and is else learnt late.
+        self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in (ATTRIBUTES_AFTER, FIT_AFTER))
         self.fit = nn.Linear(width, TIERS)
         self.matches = nn.Linear(width, 3)
         self.digits = list(digits)
         self.see = True
 
     def freeze_eye(self, frozen: bool) -> None:
-        """Leave the vision tower as it is, or train it along."""
+        """Leave the vision tower and its projection as they are, or train them along."""
         self.see = not frozen
-        for parameter in self.eye.parameters():
-            parameter.requires_grad_(not frozen)
+        self.eye.requires_grad_(not frozen)
 
     def image_features(self, patches: torch.Tensor) -> list[torch.Tensor]:
         """Return what ``Phi3VisionImageEmbedding.encode`` makes of a picture of one tile."""
@@ -198,8 +202,8 @@ class Student(nn.Module):
             sequences.append(torch.cat([lines, embedding.glb_GN[0], lines]))
         return list(embedding.img_projection(torch.stack(sequences)))
 
-    def hidden_states(self, asked: Asked) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Return patches, and the decoder's hidden states behind the picture, the last one normed.
+    def hidden_states(self, asked: Asked) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], Cache]:
+        """Return patches, the decoder's hidden states behind the picture, the last one normed, and all keys.
 
         Prompts about one picture begin alike; that part is computed once.
         """
@@ -215,20 +219,20 @@ class Student(nn.Module):
             past_key_values=cache,
             output_hidden_states=True,
         )
-        return patches, (*outputs.hidden_states[:-1], outputs.last_hidden_state)
+        return patches, (*outputs.hidden_states[:-1], outputs.last_hidden_state), cache
 
     def loss(self, batch: Sequence[Asked]) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of rankings and captions, and figures."""
         total = torch.zeros((), device=batch[0].ids.device)
         figures: dict[str, float] = {}
         for asked in batch:
-            patches, hidden = self.hidden_states(asked)
+            patches, hidden, cache = self.hidden_states(asked)
             words, right = self._words(asked, hidden[-1])
             total = total + 0.3 * words
             name = "reason" if asked.cases else "caption"
             figures[f"{name}_loss"], figures[f"{name}_words"] = words.item(), right
             if asked.cases:
-                ranking, more = self._ranking(asked, hidden)
+                ranking, more = self._ranking(asked, hidden, cache)
                 total = total + ranking
                 figures |= more
             if self.see:
@@ -244,27 +248,30 @@ class Student(nn.Module):
         logits, wanted = self.model.lm_head(last[at]), asked.text[at]
         return F.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean().item()
 
-    def _ranking(self, asked: Asked, hidden: Sequence[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+    def _ranking(
+        self, asked: Asked, hidden: Sequence[torch.Tensor], cache: Cache
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         rows, columns = (asked.listed >= 0).nonzero(as_tuple=True)
         places = asked.listed[rows, columns]
         device = places.device
         figures: dict[str, float] = {}
         # What each candidate shows, and how well it fits.
-        shown = hidden[ATTRIBUTES_AFTER][rows, places]
+        halfway, compared = self.norms[0](hidden[ATTRIBUTES_AFTER]), self.norms[1](hidden[FIT_AFTER])
+        shown = halfway[rows, places]
         looks = [case.looks[c] for case, c in _pairs(asked.cases, rows, columns)]
         kinds = torch.tensor([KINDS.index(look.kind) for look in looks], device=device)
         surfaces = torch.tensor([SURFACES.index(look.surface) for look in looks], device=device)
         colours = torch.tensor([COLOURS.index(look.colour) for look in looks], device=device)
-        total = torch.zeros((), device=device)
+        seen = torch.zeros((), device=device)
         labels = torch.stack([kinds, surfaces, colours], dim=1)  # (candidates, 3)
         for column, name in enumerate(("kind", "surface", "colour")):
             wanted = labels[:, column]
             logits = spare_held_out(self.shown[column](shown), labels, column)
-            total = total + 0.3 * F.cross_entropy(logits, wanted)
+            seen = seen + F.cross_entropy(logits, wanted) / 3
             figures[f"cell_{name}"] = (logits.argmax(-1) == wanted).float().mean().item()
         tiers = torch.tensor([case.tiers[c] for case, c in _pairs(asked.cases, rows, columns)], device=device)
-        logits = self.fit(hidden[FIT_AFTER][rows, places])
-        total = total + 0.5 * F.cross_entropy(logits, tiers)
+        logits = self.fit(compared[rows, places])
+        fit = F.cross_entropy(logits, tiers)
         figures["fit"] = (logits.argmax(-1) == tiers).float().mean().item()
         # Which part of it is right. Comparing comes late in training; parts are learnt before their sum.
         right = torch.tensor(
@@ -278,12 +285,13 @@ class Student(nn.Module):
             ],
             device=device,
         )
-        logits = self.matches(hidden[FIT_AFTER][rows, places])
-        total = total + F.binary_cross_entropy_with_logits(logits, right.float())
+        logits = self.matches(compared[rows, places])
+        matched = F.binary_cross_entropy_with_logits(logits, right.float())
         for column, name in enumerate(("kind", "surface", "colour")):
             figures[f"match_{name}"] = ((logits[:, column] > 0) == right[:, column]).float().mean().item()
         # What is wanted.
-        at = hidden[ATTRIBUTES_AFTER][torch.arange(len(asked.wanted_at), device=device), asked.wanted_at]
+        asked_for = torch.zeros((), device=device)
+        at = halfway[torch.arange(len(asked.wanted_at), device=device), asked.wanted_at]
         queries = [case.query for case in asked.cases]
         targets = (
             [KINDS.index(query.kind) for query in queries],
@@ -292,11 +300,59 @@ class Student(nn.Module):
         )
         for name, head, target in zip(("kind", "surface", "colour"), self.wanted, targets, strict=True):
             logits, wanted = head(at), torch.tensor(target, device=device)
-            total = total + 0.2 * F.cross_entropy(logits, wanted)
+            asked_for = asked_for + F.cross_entropy(logits, wanted) / 3
             figures[f"wanted_{name}"] = (logits.argmax(-1) == wanted).float().mean().item()
         ranking, first = self._list_loss(asked, hidden[-1])
         figures["list_loss"], figures["first_right"] = ranking.item(), first
-        return total + 2 * ranking, figures
+        sure = torch.exp(-seen - asked_for).detach()
+        surer = sure * torch.exp(-fit).detach()
+        cells, words, choices = self._pointing(asked, hidden, cache)
+        figures |= {"look_cell": cells.item(), "look_wanted": words.item(), "look_best": choices.item()}
+        return (
+            cells
+            + 2 * seen
+            + asked_for
+            + sure * (words + fit + 2 * matched)
+            + surer * (choices + 4 * ranking)
+        ), figures
+
+    def _pointing(
+        self, asked: Asked, hidden: Sequence[torch.Tensor], cache: Cache
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return how badly labels look at cells and at what is wanted, and answers at the best labels."""
+        decoder, device = self.model.model, asked.ids.device
+        prefix = len(asked.prefix)
+        length = prefix + asked.ids.shape[1]
+        rows, columns = (asked.listed >= 0).nonzero(as_tuple=True)
+        places = asked.listed[rows, columns]
+        # From labels to their cells.
+        start = int((asked.prefix < 0).nonzero()[0])
+        boxes = {
+            (view, number): box
+            for view, number, box in zip(
+                asked.pixels.of_view.tolist(), asked.pixels.numbers.tolist(), asked.pixels.boxes, strict=True
+            )
+        }
+        each = len(asked.ids) // len(asked.pixels.views)
+        own = torch.zeros(len(rows), length, dtype=torch.bool, device=device)
+        for query, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+            own[query, start + torch.from_numpy(places_of(boxes[row // each, column]))] = True
+        cells = pointing_loss(decoder, 0, hidden[0], cache, rows, places, own)
+        # From labels to the last words before them, which have gathered what is wanted.
+        position = torch.arange(length, device=device)
+        wanted = position == prefix + asked.wanted_at[rows, None]
+        words = pointing_loss(
+            decoder, ATTRIBUTES_AFTER, hidden[ATTRIBUTES_AFTER], cache, rows, places, wanted
+        )
+        # From the places where a label is written next to the best ones left.
+        rows, steps = (asked.written >= 0).nonzero(as_tuple=True)
+        best = torch.zeros(len(rows), length, dtype=torch.bool, device=device)
+        for query, (row, step) in enumerate(zip(rows.tolist(), steps.tolist(), strict=True)):
+            labels = best_left(asked.cases[row], asked.orders[row][step:])
+            best[query, prefix + asked.listed[row, labels]] = True
+        places = asked.written[rows, steps] - 1
+        choices = pointing_loss(decoder, FIT_AFTER, hidden[FIT_AFTER], cache, rows, places, best)
+        return cells, words, choices
 
     def _list_loss(self, asked: Asked, last: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Soft Plackett-Luce over the labels left at every step of the list."""
@@ -307,8 +363,7 @@ class Student(nn.Module):
         weights = torch.ones(len(rows), device=logits.device)
         for number, (row, step) in enumerate(zip(rows.tolist(), steps.tolist(), strict=True)):
             remaining = asked.orders[row][step:]
-            tiers = asked.cases[row].tiers
-            best = [label for label in remaining if tiers[label] == tiers[remaining[0]]]
+            best = best_left(asked.cases[row], remaining)
             targets[number, best] = 1 / len(best)
             left[number, remaining] = True
             weights[number] = 3.0 if step == 0 else float(len(best) < len(remaining)) * 0.5
@@ -318,6 +373,12 @@ class Student(nn.Module):
         chosen = logits[firsts].masked_fill(~left[firsts], -1e4).argmax(-1)
         right = (targets[firsts].gather(1, chosen[:, None])[:, 0] > 0).float().mean().item()
         return (losses * weights).sum() / weights.sum().clamp(min=1), right
+
+
+def best_left(case: Case, remaining: Sequence[int]) -> list[int]:
+    """Return those of the labels left, best first, that fit as well as the first."""
+    tiers = case.tiers
+    return [label for label in remaining if tiers[label] == tiers[remaining[0]]]
 
 
 def colour_fits(query: DemoQuery, look: Look) -> bool:

@@ -2,8 +2,9 @@
 
     python -m training.reranker --output reranker --cache pictures --embedder embedder/model
 
-Four stages: the vision tower on single cells, on whole sheets; the decoder on its features; and all of it on
-lists that the demo's embedder retrieves, in their real order. An interrupted run continues where it stopped.
+Five stages: the vision tower on single cells, on whole sheets, on whole sheets with the numbers of their
+cells; the decoder on its features; and all of it on lists that the demo's embedder retrieves, in their real
+order. An interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ QUERY_SIZES = (63, 224)
 PROMPTS = 4
 """Queries about each sheet, in the stage that trains the decoder."""
 
-STAGES = ("cells", "sheets", "decoder", "lists")
-STEPS = (1400, 3200, 4500, 600)
-LEARNING_RATES = (1.5e-3, 1.2e-3, 1.2e-3, 4e-4)
-STEADY = 0.5
+STAGES = ("cells", "sheets", "numbers", "decoder", "lists")
+STEPS = (1400, 3200, 500, 2200, 250)
+LEARNING_RATES = (1.5e-3, 1.2e-3, 6e-4, 1.5e-3, 4e-4)
+STEADY = (0.5, 0.5, 0.5, 0.4, 0.5)
 """Share of a stage before its learning rate falls."""
 
 
@@ -68,16 +69,17 @@ def train(args: argparse.Namespace) -> None:
 
     def go(trained: nn.Module, make_batch: Callable[..., Any], loss: Callable[..., Any]) -> None:
         number = len(stages)
-        schedule = Schedule(args.steps[number], LEARNING_RATES[number], steady=STEADY)
+        schedule = Schedule(args.steps[number], LEARNING_RATES[number], steady=STEADY[number])
         stage = Stage(STAGES[number], schedule, trained, make_batch, loss, args.seed)
         stages.append(run(stage, args.output / "checkpoints", save_every=args.save_every))
 
     sheets = args.batch_size
     go(eye, partial(sheets_batch, cases, 2 * sheets, 0, device), eye.window_loss)
-    go(eye, partial(sheets_batch, cases, sheets, max(1, sheets // 2), device), eye.sheet_loss)
+    batch = partial(sheets_batch, cases, sheets, max(1, sheets // 2), device)
+    go(eye, batch, eye.sheet_loss)
+    go(eye, batch, eye.number_loss)
     student.freeze_eye(True)
-    batch = partial(question_batch, questions, max(1, sheets // 2), PROMPTS, 1)
-    go(student, batch, student.loss)
+    go(student, partial(question_batch, questions, max(1, sheets // 2), PROMPTS, 1), student.loss)
     student.freeze_eye(False)
     lists = RetrievedLists(args.embedder, cases, args.cache / "retrieved", args.lists, args.seed)
     go(student, partial(retrieved_batch, questions, lists, sheets), student.loss)
@@ -110,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--lists", type=int, default=6_000, help="retrieved lists of the last stage")
     parser.add_argument("--batch-size", type=int, default=6, help="sheets per step")
-    parser.add_argument("--steps", type=int, nargs=4, default=list(STEPS), help=f"of {', '.join(STAGES)}")
+    parser.add_argument(
+        "--steps", type=int, nargs=len(STAGES), default=list(STEPS), help=f"of {', '.join(STAGES)}"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")
     parser.add_argument("--save-every", type=int, default=25, help="steps between two savings")

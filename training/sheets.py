@@ -22,6 +22,7 @@ NUM_CROPS = 1
 
 PATCH = 14
 PATCHES_PER_SIDE = TILE // PATCH
+TOKENS_PER_SIDE = PATCHES_PER_SIDE // 2
 WINDOW = 6
 """Patches per side of a window around a picture of at most 75 pixels, wherever it lies."""
 
@@ -158,6 +159,15 @@ def patches_of(box: Box) -> npt.NDArray[np.int64]:
     rows = np.arange(box.top // PATCH, -(-box.bottom // PATCH))
     columns = np.arange(box.left // PATCH, -(-box.right // PATCH))
     return (rows[:, None] * PATCHES_PER_SIDE + columns).reshape(-1)
+
+
+def tokens_of(box: Box) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return which rows and which columns of the decoder's 12 x 12 tokens show a box, by their middles."""
+    middles = 2 * PATCH * np.arange(TOKENS_PER_SIDE) + PATCH
+    return (
+        np.flatnonzero((middles >= box.top) & (middles < box.bottom)),
+        np.flatnonzero((middles >= box.left) & (middles < box.right)),
+    )
 
 
 def window_of(box: Box) -> tuple[int, int]:

@@ -1,7 +1,10 @@
-"""The reranker's first two stages: its vision tower learns to tell what the cells of a sheet show.
+"""The reranker's first three stages: its vision tower learns to tell what the cells of a sheet show.
 
 First on windows of 6 x 6 patches around one picture each, with the position embeddings they have on the
-sheet, which costs a third; then on whole sheets, and on pictures alone as they are seen for a caption.
+sheet, which costs a third; then on whole sheets, and on pictures alone as they are seen for a caption. At
+last it also learns to tell which cell a patch belongs to, and both are asked of the decoder's tokens: nothing
+before asks for numbers, and the decoder, which has to find what is shown at a number, would have to do with
+what is left of them, and of the rest after a random projection, by chance.
 """
 
 from __future__ import annotations
@@ -16,11 +19,25 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from llama_index_multimodal_rerank.demo.looks import COLOURS, HELD_OUT, KINDS, SURFACES
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
+from llama_index_multimodal_rerank.models.phi3_vision.image_embedding_phi3_vision import merge_patches
 from llama_index_multimodal_rerank.sheet_layout import Box
 
 from .pictures import NONE
 from .rerank_cases import Case, Cases
-from .sheets import PATCHES_PER_SIDE, TILE, WINDOW, Pick, Uint8Array, compose, patches_of, window_of
+from .sheets import (
+    PATCHES_PER_SIDE,
+    TILE,
+    WINDOW,
+    Pick,
+    Uint8Array,
+    compose,
+    patches_of,
+    tokens_of,
+    window_of,
+)
+
+NUMBERS = 10
+"""Of the cells of a sheet, and of its query."""
 
 SOURCE = len(KINDS)
 """The kind of pictures that show where a surface comes from."""
@@ -35,12 +52,14 @@ class Pixels:
         of_view: (pictures,), which view a picture is on.
         boxes: where it lies there.
         labels: (pictures, 3), kind, surface and colour; -100 where there is none.
+        numbers: (pictures,), from 0, the last of ``NUMBERS`` for the query; -100 for a picture alone.
     """
 
     views: torch.Tensor
     of_view: torch.Tensor
     boxes: list[Box]
     labels: torch.Tensor
+    numbers: torch.Tensor
 
 
 def spare_held_out(logits: torch.Tensor, labels: torch.Tensor, column: int) -> torch.Tensor:
@@ -108,6 +127,10 @@ class Eye(nn.Module):
         super().__init__()
         self.tower = model.model.vision_embed_tokens.img_processor
         self.heads = Heads(model.config.vision_config.hidden_size)
+        self.numbers = nn.Linear(model.config.vision_config.hidden_size, NUMBERS)
+        self.projection = model.model.vision_embed_tokens.img_projection
+        self.token_heads = Heads(model.config.hidden_size)
+        self.token_numbers = nn.Linear(model.config.hidden_size, NUMBERS)
 
     @property
     def used_layers(self) -> nn.ModuleList:
@@ -155,6 +178,31 @@ class Eye(nn.Module):
         patches = self.patches(pixels.views)
         return self.heads.loss(pool(patches, pixels), pixels.labels)
 
+    def number_loss(self, pixels: Pixels) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss of pictures and of their numbers, looked at on their sheets."""
+        patches = self.patches(pixels.views)
+        pooled, tokens = pool(patches, pixels), self.pooled_tokens(patches, pixels)
+        total, figures = self.heads.loss(pooled, pixels.labels)
+        of_tokens, more = self.token_heads.loss(tokens, pixels.labels)
+        total = total + of_tokens
+        figures |= {f"token_{name}": value for name, value in more.items()}
+        known = pixels.numbers != NONE
+        # Of features as they are, not normed: what is small in them is hard to find for the decoder.
+        for name, logits in (("number", self.numbers(pooled)), ("token_number", self.token_numbers(tokens))):
+            total = total + F.cross_entropy(logits, pixels.numbers, ignore_index=NONE)
+            figures[name] = (logits.argmax(-1) == pixels.numbers)[known].float().mean().item()
+        return total, figures
+
+    def pooled_tokens(self, patches: torch.Tensor, pixels: Pixels) -> torch.Tensor:
+        """Return the mean of the decoder's tokens that show each picture, (pictures, width)."""
+        tokens = self.projection(merge_patches(patches))  # (views, 12, 12, width)
+        own = [[torch.from_numpy(places) for places in tokens_of(box)] for box in pixels.boxes]
+        means = [
+            tokens[view, rows[:, None], columns].mean((0, 1))
+            for view, (rows, columns) in zip(pixels.of_view.tolist(), own, strict=True)
+        ]
+        return torch.stack(means)
+
 
 def pool(patches: torch.Tensor, pixels: Pixels) -> torch.Tensor:
     """Return the mean of the patches that show each picture, (pictures, width)."""
@@ -192,7 +240,8 @@ class Shown:
     def __init__(self, cases: Cases) -> None:
         self._cases = cases
         self._views: list[Uint8Array] = []
-        self._seen: list[tuple[int, Box, tuple[int, int, int]]] = []  # view, place on it, labels
+        # View, place on it, labels and number.
+        self._seen: list[tuple[int, Box, tuple[int, int, int], int]] = []
 
     def add_sheet(self, case: Case, rng: np.random.Generator, *, hide: bool = False) -> None:
         """Add the sheet of a case, every picture on it changed at random (see ``Pick.changed``)."""
@@ -200,28 +249,29 @@ class Shown:
         query = None if case.picture is None else case.picture.changed(rng, hide=hide)
         view, layout = compose(candidates, query)
         places = zip(candidates, layout.cells, strict=True)
-        seen = [(pick, place.picture) for pick, place in places]
+        seen = [(pick, place.picture, number) for number, (pick, place) in enumerate(places)]
         if query is not None and layout.query is not None:
-            seen.append((query, layout.query.picture))
+            seen.append((query, layout.query.picture, NUMBERS - 1))
         self._add(view, seen)
 
     def add_alone(self, pick: Pick) -> None:
         """Add a picture that fills a view."""
-        self._add(pick.at(TILE), [(pick, Box(0, 0, TILE, TILE))])
+        self._add(pick.at(TILE), [(pick, Box(0, 0, TILE, TILE), NONE)])
 
-    def _add(self, view: Uint8Array, seen: list[tuple[Pick, Box]]) -> None:
-        number = len(self._views)
+    def _add(self, view: Uint8Array, seen: list[tuple[Pick, Box, int]]) -> None:
+        of_view = len(self._views)
         self._views.append(view)
-        self._seen += [(number, box, labels_of(pick, self._cases)) for pick, box in seen]
+        self._seen += [(of_view, box, labels_of(pick, self._cases), number) for pick, box, number in seen]
 
     def pixels(self, device: torch.device) -> Pixels:
         """Return everything added, as tensors."""
-        of_view, boxes, labels = zip(*self._seen, strict=True)
+        of_view, boxes, labels, numbers = zip(*self._seen, strict=True)
         return Pixels(
             normalized(np.stack(self._views), device),
             torch.tensor(of_view),
             list(boxes),
             torch.tensor(labels, device=device),
+            torch.tensor(numbers, device=device),
         )
 
 

@@ -24,7 +24,7 @@ from training.pictures import NONE, draw_nameless, draw_products, draw_sources, 
 from training.rerank_cases import Case, Cases, best_order, tier
 from training.sheets import Pick, compose
 from training.tiny_phi3_vision import make_model
-from training.vision import Eye, labels_of, normalized, sheets_batch
+from training.vision import Eye, Shown, labels_of, normalized, sheets_batch
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def recipe(output: Path, drawings: Path, embedder: Path) -> None:
         [
             *(f"--output={output}", f"--cache={drawings}", f"--embedder={embedder}", "--device=cpu"),
             *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()),
-            *("--steps", "2", "2", "2", "2"),
+            *("--steps", "2", "2", "2", "2", "2"),
         ]
     )
 
@@ -75,7 +75,7 @@ def test_result_loads_and_ranks(trained: Path, cases: Cases) -> None:
 
 def test_report(trained: Path) -> None:
     report = json.loads((trained / "report.json").read_text())
-    assert report["arguments"]["steps"] == [2, 2, 2, 2]
+    assert report["arguments"]["steps"] == [2, 2, 2, 2, 2]
     assert report["parameters"] <= 3_200_000
     assert {name: [point["step"] for point in curve] for name, curve in report["curves"].items()} == {
         name: [1, 2] for name in reranker.STAGES
@@ -148,6 +148,19 @@ def test_training_sees_the_pixels_and_features_of_the_model(cases: Cases) -> Non
         expected = model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])[0]
         found = student.image_features(student.eye.patches(views))[0]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_pictures_on_a_sheet_are_numbered_as_the_sheet_numbers_them(cases: Cases) -> None:
+    rng = np.random.default_rng(6)
+    pictured = next(case for case in iter(lambda: cases.draw(rng, num_candidates=5), None) if case.picture)
+    shown = Shown(cases)
+    shown.add_sheet(pictured, rng)
+    shown.add_alone(pictured.candidates[0])
+    pixels = shown.pixels(torch.device("cpu"))
+    assert pixels.numbers.tolist() == [0, 1, 2, 3, 4, 9, NONE]
+    assert pixels.of_view.tolist() == [0] * 6 + [1]
+    corners = [(box.top, box.left) for box in pixels.boxes[:5]]
+    assert corners == sorted(corners)  # line by line
 
 
 def test_a_window_is_what_the_tower_sees_of_it_alone(cases: Cases) -> None:
@@ -223,7 +236,7 @@ def test_what_prompts_share_is_computed_once_and_the_same(cases: Cases) -> None:
     student = Student(model, Eye(model), questions.digits)
     asked, _ = question_batch(questions, 2, 3, 1, np.random.default_rng(2))
     with torch.inference_mode():
-        patches, hidden = student.hidden_states(asked)
+        patches, hidden, _ = student.hidden_states(asked)
         features = student.image_features(patches)
         for row in range(6):
             length = len(asked.ids[row].nonzero())  # padded with 0

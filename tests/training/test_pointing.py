@@ -1,0 +1,76 @@
+"""Where the decoder is taught to look is measured on its own attention, at the tokens of the right cells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from llama_index_multimodal_rerank.sheet_layout import Box
+from training import reranker
+from training.decoder import Questions, Student, question_batch
+from training.pictures import draw_nameless, draw_products, draw_sources, draw_things
+from training.pointing import HEADS, places_of, pointing_loss
+from training.rerank_cases import Cases
+from training.tiny_phi3_vision import make_model
+from training.vision import Eye, sheets_batch
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Cases:
+    folder = tmp_path_factory.mktemp("drawings")
+    common = {"seed": 0, "workers": 1}
+    return Cases(
+        draw_products(folder, 64, sizes=reranker.PRODUCT_SIZES, **common),
+        draw_products(folder / "asked", 32, sizes=reranker.QUERY_SIZES, seed=1, workers=1),
+        draw_sources(folder, 16, sizes=reranker.QUERY_SIZES, **common),
+        [draw(folder, 16, sizes=reranker.PRODUCT_SIZES, **common) for draw in (draw_things, draw_nameless)],
+    )
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_pointing_is_measured_on_the_models_own_attention(cases: Cases, layer: int) -> None:
+    torch.manual_seed(0)
+    model, processor = make_model()
+    model.set_attn_implementation("eager")
+    questions = Questions(cases, processor, torch.device("cpu"))
+    student = Student(model, Eye(model), questions.digits)
+    asked, _ = question_batch(questions, 1, 2, 1, np.random.default_rng(0))
+    row, place = 1, 7
+    with torch.inference_mode():
+        patches, hidden, cache = student.hidden_states(asked)
+        ids = torch.cat([asked.prefix, asked.ids[row]])
+        features = student.image_features(patches)[:1]
+        outputs = model(ids[None], image_features=features, output_attentions=True)
+        shares = outputs.attentions[layer][0, :HEADS, len(asked.prefix) + place]  # (heads, tokens)
+        wanted = torch.zeros(1, len(ids), dtype=torch.bool)
+        wanted[0, [3, 50, 51]] = True
+        where = torch.tensor([row]), torch.tensor([place])
+        found = pointing_loss(model.model, layer, hidden[layer], cache, *where, wanted)
+    expected = -(shares[:, [3, 50, 51]].log().mean() + np.log(3))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_cells_tokens_are_those_that_the_decoder_is_given(cases: Cases) -> None:
+    model, _ = make_model()
+    eye = Eye(model)
+    student = Student(model, eye, range(9))
+    pixels = sheets_batch(cases, 1, 1, torch.device("cpu"), np.random.default_rng(1))
+    with torch.inference_mode():
+        patches = eye.patches(pixels.views)
+        given = student.image_features(patches)
+        pooled = eye.pooled_tokens(patches, pixels)
+        for view, box, own in zip(pixels.of_view.tolist(), pixels.boxes, pooled, strict=True):
+            torch.testing.assert_close(given[view][places_of(box)].mean(0), own, atol=1e-5, rtol=1e-4)
+
+
+def test_a_tokens_middle_decides_whose_it_is() -> None:
+    # Tokens are 28 pixels wide, every line of 12 ends in one more, and the tile is seen twice: 156 and one
+    # tokens later.
+    assert places_of(Box(0, 0, 336, 336)).size == 2 * 144
+    box = Box(20, 10, 63, 43)
+    across = [token for token in range(12) if box.left <= 28 * token + 14 < box.right]
+    down = [token for token in range(12) if box.top <= 28 * token + 14 < box.bottom]
+    once = [13 * row + column for row in down for column in across]
+    assert places_of(box).tolist() == [*once, *(place + 157 for place in once)]
+    assert len(once) >= 1
