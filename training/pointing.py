@@ -60,7 +60,11 @@ def pointing_loss(
 
 
 def places_of(box: Box) -> np.ndarray:  # type: ignore[type-arg]
-    """Return the places of the tokens that show a box of a picture of one tile, in both views of it."""
+    """Return the places of the tokens that show a box of a picture of one tile, in the second view of it.
+
+    Both views are the same; a head that looks at both needs two distances.
+    """
     rows, columns = tokens_of(box)
-    once = (rows[:, None] * (TOKENS_PER_SIDE + 1) + columns).reshape(-1)
-    return np.concatenate([once, once + _LINES + 1])  # one token stands between the views
+    first = _LINES + 1  # one token stands between the views
+    places: np.ndarray = (first + rows[:, None] * (TOKENS_PER_SIDE + 1) + columns).reshape(-1)  # type: ignore[type-arg]
+    return places

@@ -38,9 +38,9 @@ PROMPTS = 4
 """Queries about each sheet, in the stage that trains the decoder."""
 
 STAGES = ("cells", "sheets", "numbers", "decoder", "lists")
-STEPS = (1400, 3200, 500, 2200, 250)
-LEARNING_RATES = (1.5e-3, 1.2e-3, 6e-4, 1.5e-3, 4e-4)
-STEADY = (0.5, 0.5, 0.5, 0.4, 0.5)
+STEPS = (1400, 3200, 1200, 2500, 400)
+LEARNING_RATES = (1.5e-3, 1.2e-3, 1.2e-3, 1.5e-3, 4e-4)
+STEADY = (0.5, 0.5, 0.5, 0.3, 0.5)
 """Share of a stage before its learning rate falls."""
 
 

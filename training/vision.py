@@ -127,7 +127,6 @@ class Eye(nn.Module):
         super().__init__()
         self.tower = model.model.vision_embed_tokens.img_processor
         self.heads = Heads(model.config.vision_config.hidden_size)
-        self.numbers = nn.Linear(model.config.vision_config.hidden_size, NUMBERS)
         self.projection = model.model.vision_embed_tokens.img_projection
         self.token_heads = Heads(model.config.hidden_size)
         self.token_numbers = nn.Linear(model.config.hidden_size, NUMBERS)
@@ -181,27 +180,27 @@ class Eye(nn.Module):
     def number_loss(self, pixels: Pixels) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of pictures and of their numbers, looked at on their sheets."""
         patches = self.patches(pixels.views)
-        pooled, tokens = pool(patches, pixels), self.pooled_tokens(patches, pixels)
+        pooled, by_picture = pool(patches, pixels), self.tokens_by_picture(patches, pixels)
+        tokens = torch.stack([own.mean(0) for own in by_picture])
         total, figures = self.heads.loss(pooled, pixels.labels)
         of_tokens, more = self.token_heads.loss(tokens, pixels.labels)
         total = total + of_tokens
         figures |= {f"token_{name}": value for name, value in more.items()}
-        known = pixels.numbers != NONE
-        # Of features as they are, not normed: what is small in them is hard to find for the decoder.
-        for name, logits in (("number", self.numbers(pooled)), ("token_number", self.token_numbers(tokens))):
-            total = total + F.cross_entropy(logits, pixels.numbers, ignore_index=NONE)
-            figures[name] = (logits.argmax(-1) == pixels.numbers)[known].float().mean().item()
-        return total, figures
+        # Of every token, since attention looks at one by one; and as they are, not normed: what is small in
+        # them is hard to find for the decoder.
+        logits = self.token_numbers(torch.cat(by_picture))  # (tokens, numbers)
+        numbers = pixels.numbers.repeat_interleave(torch.tensor([len(own) for own in by_picture]))
+        figures["token_number"] = (logits.argmax(-1) == numbers)[numbers != NONE].float().mean().item()
+        return total + F.cross_entropy(logits, numbers, ignore_index=NONE), figures
 
-    def pooled_tokens(self, patches: torch.Tensor, pixels: Pixels) -> torch.Tensor:
-        """Return the mean of the decoder's tokens that show each picture, (pictures, width)."""
+    def tokens_by_picture(self, patches: torch.Tensor, pixels: Pixels) -> list[torch.Tensor]:
+        """Return the decoder's tokens that show each picture, (tokens, width) each."""
         tokens = self.projection(merge_patches(patches))  # (views, 12, 12, width)
         own = [[torch.from_numpy(places) for places in tokens_of(box)] for box in pixels.boxes]
-        means = [
-            tokens[view, rows[:, None], columns].mean((0, 1))
+        return [
+            tokens[view, rows[:, None], columns].flatten(0, 1)
             for view, (rows, columns) in zip(pixels.of_view.tolist(), own, strict=True)
         ]
-        return torch.stack(means)
 
 
 def pool(patches: torch.Tensor, pixels: Pixels) -> torch.Tensor:

@@ -59,18 +59,17 @@ def test_a_cells_tokens_are_those_that_the_decoder_is_given(cases: Cases) -> Non
     with torch.inference_mode():
         patches = eye.patches(pixels.views)
         given = student.image_features(patches)
-        pooled = eye.pooled_tokens(patches, pixels)
-        for view, box, own in zip(pixels.of_view.tolist(), pixels.boxes, pooled, strict=True):
-            torch.testing.assert_close(given[view][places_of(box)].mean(0), own, atol=1e-5, rtol=1e-4)
+        shown = eye.tokens_by_picture(patches, pixels)
+        for view, box, own in zip(pixels.of_view.tolist(), pixels.boxes, shown, strict=True):
+            torch.testing.assert_close(given[view][places_of(box)], own, atol=1e-5, rtol=1e-4)
 
 
 def test_a_tokens_middle_decides_whose_it_is() -> None:
-    # Tokens are 28 pixels wide, every line of 12 ends in one more, and the tile is seen twice: 156 and one
-    # tokens later.
-    assert places_of(Box(0, 0, 336, 336)).size == 2 * 144
+    # Tokens are 28 pixels wide, every line of 12 ends in one more; the second view begins after 156 and one.
+    assert places_of(Box(0, 0, 336, 336)).size == 144
     box = Box(20, 10, 63, 43)
     across = [token for token in range(12) if box.left <= 28 * token + 14 < box.right]
     down = [token for token in range(12) if box.top <= 28 * token + 14 < box.bottom]
-    once = [13 * row + column for row in down for column in across]
-    assert places_of(box).tolist() == [*once, *(place + 157 for place in once)]
-    assert len(once) >= 1
+    expected = [157 + 13 * row + column for row in down for column in across]
+    assert places_of(box).tolist() == expected
+    assert len(expected) >= 1
