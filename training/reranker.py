@@ -21,9 +21,10 @@ from torch import nn
 
 from llama_index_multimodal_rerank.models.hardware import resolve_device
 
-from .decoder import Questions, Student, question_batch
+from .decoder import Student
 from .loop import Schedule, Stage, run
 from .pictures import draw_nameless, draw_products, draw_sources, draw_things
+from .questions import Questions, question_batch
 from .reports import check_arguments, environment, write_report
 from .rerank_cases import Cases
 from .retrieved import RetrievedLists, retrieved_batch

@@ -11,7 +11,7 @@ from PIL import Image
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 
-from .decoder import Asked, Questions, caption_batch, told_caption
+from .questions import Asked, Questions, caption_batch, told_caption
 from .rerank_cases import Case, Cases
 
 CATALOGUE = 900

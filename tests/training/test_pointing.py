@@ -8,9 +8,10 @@ import torch
 
 from llama_index_multimodal_rerank.sheet_layout import Box
 from training import reranker
-from training.decoder import Questions, Student, question_batch
+from training.decoder import Student
 from training.pictures import draw_nameless, draw_products, draw_sources, draw_things
 from training.pointing import HEADS, places_of, pointing_loss
+from training.questions import Questions, question_batch
 from training.rerank_cases import Cases
 from training.tiny_phi3_vision import make_model
 from training.vision import Eye, sheets_batch

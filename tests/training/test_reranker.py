@@ -19,8 +19,9 @@ from llama_index_multimodal_rerank.sheet import Cell
 from llama_index_multimodal_rerank.vlm.interface import RankRequest
 from llama_index_multimodal_rerank.vlm.phi3_vision import LocalPhi3Vision
 from training import decoder, reranker
-from training.decoder import Questions, Student, question_batch
+from training.decoder import Student
 from training.pictures import NONE, draw_nameless, draw_products, draw_sources, draw_things
+from training.questions import Questions, question_batch
 from training.rerank_cases import Case, Cases, best_order, tier
 from training.sheets import Pick, compose
 from training.tiny_phi3_vision import make_model
