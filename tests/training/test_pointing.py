@@ -7,26 +7,12 @@ import pytest
 import torch
 
 from llama_index_multimodal_rerank.sheet_layout import Box
-from training import reranker
 from training.decoder import Student
-from training.pictures import draw_nameless, draw_products, draw_sources, draw_things
 from training.pointing import HEADS, places_of, pointing_loss
 from training.questions import Questions, question_batch
 from training.rerank_cases import Cases
 from training.tiny_phi3_vision import make_model
 from training.vision import Eye, sheets_batch
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> Cases:
-    folder = tmp_path_factory.mktemp("drawings")
-    common = {"seed": 0, "workers": 1}
-    return Cases(
-        draw_products(folder, 64, sizes=reranker.PRODUCT_SIZES, **common),
-        draw_products(folder / "asked", 32, sizes=reranker.QUERY_SIZES, seed=1, workers=1),
-        draw_sources(folder, 16, sizes=reranker.QUERY_SIZES, **common),
-        [draw(folder, 16, sizes=reranker.PRODUCT_SIZES, **common) for draw in (draw_things, draw_nameless)],
-    )
 
 
 @pytest.mark.parametrize("layer", [0, 2])

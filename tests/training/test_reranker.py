@@ -20,28 +20,12 @@ from llama_index_multimodal_rerank.vlm.interface import RankRequest
 from llama_index_multimodal_rerank.vlm.phi3_vision import LocalPhi3Vision
 from training import decoder, reranker
 from training.decoder import Student
-from training.pictures import NONE, draw_nameless, draw_products, draw_sources, draw_things
+from training.pictures import NONE
 from training.questions import Questions, question_batch
 from training.rerank_cases import Case, Cases, best_order, tier
 from training.sheets import Pick, compose
 from training.tiny_phi3_vision import make_model
 from training.vision import Eye, Shown, labels_of, normalized, sheets_batch
-
-
-@pytest.fixture(scope="module")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("drawings")
-
-
-@pytest.fixture(scope="module")
-def cases(drawings: Path) -> Cases:
-    common = {"seed": 0, "workers": 1}
-    return Cases(
-        draw_products(drawings, 64, sizes=reranker.PRODUCT_SIZES, **common),
-        draw_products(drawings / "asked", 32, sizes=reranker.QUERY_SIZES, seed=1, workers=1),
-        draw_sources(drawings, 16, sizes=reranker.QUERY_SIZES, **common),
-        [draw(drawings, 16, sizes=reranker.PRODUCT_SIZES, **common) for draw in (draw_things, draw_nameless)],
-    )
 
 
 def recipe(output: Path, drawings: Path, embedder: Path) -> None:
