@@ -2,9 +2,8 @@
 
     python -m training.reranker --output reranker --cache pictures --embedder embedder/model
 
-Five stages: the vision tower on single cells, on whole sheets, on whole sheets with the numbers of their
-cells; the decoder on its features; and all of it on lists that the demo's embedder retrieves, in their real
-order. An interrupted run continues where it stopped.
+Four stages: the vision tower on single cells, on whole sheets; the decoder on its features; and all of it on
+lists that the demo's embedder retrieves, in their real order. An interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ QUERY_SIZES = (63, 224)
 PROMPTS = 4
 """Queries about each sheet, in the stage that trains the decoder."""
 
-STAGES = ("cells", "sheets", "numbers", "decoder", "lists")
-STEPS = (1400, 3200, 1200, 2500, 400)
-LEARNING_RATES = (1.5e-3, 1.2e-3, 1.2e-3, 1.5e-3, 4e-4)
-STEADY = (0.5, 0.5, 0.5, 0.3, 0.5)
+STAGES = ("cells", "sheets", "decoder", "lists")
+STEPS = (1400, 3600, 2500, 400)
+LEARNING_RATES = (1.5e-3, 1.2e-3, 1.5e-3, 4e-4)
+STEADY = (0.5, 0.5, 0.3, 0.5)
 """Share of a stage before its learning rate falls."""
 
 
@@ -78,7 +77,6 @@ def train(args: argparse.Namespace) -> None:
     go(eye, partial(sheets_batch, cases, 2 * sheets, 0, device), eye.window_loss)
     batch = partial(sheets_batch, cases, sheets, max(1, sheets // 2), device)
     go(eye, batch, eye.sheet_loss)
-    go(eye, batch, eye.number_loss)
     student.freeze_eye(True)
     go(student, partial(question_batch, questions, max(1, sheets // 2), PROMPTS, 1), student.loss)
     student.freeze_eye(False)

@@ -1,10 +1,9 @@
-"""The reranker's first three stages: its vision tower learns to tell what the cells of a sheet show.
+"""The reranker's first two stages: its vision tower learns to tell what the cells of a sheet show.
 
 First on windows of 6 x 6 patches around one picture each, with the position embeddings they have on the
-sheet, which costs a third; then on whole sheets, and on pictures alone as they are seen for a caption. At
-last it also learns to tell which cell a patch belongs to, and both are asked of the decoder's tokens: nothing
-before asks for numbers, and the decoder, which has to find what is shown at a number, would have to do with
-what is left of them, and of the rest after a random projection, by chance.
+sheet, which costs a third; then on whole sheets, and on pictures alone as they are seen for a caption. There
+the same is asked of the tokens that the decoder will be given, and the number of every token's cell: the
+decoder has to find what is shown at a number, and would else have to do with what chance leaves of it.
 """
 
 from __future__ import annotations
@@ -173,11 +172,6 @@ class Eye(nn.Module):
         return self.heads.loss(self.windows(pixels).mean(1), pixels.labels)
 
     def sheet_loss(self, pixels: Pixels) -> tuple[torch.Tensor, dict[str, float]]:
-        """Return the loss of pictures looked at on their sheets."""
-        patches = self.patches(pixels.views)
-        return self.heads.loss(pool(patches, pixels), pixels.labels)
-
-    def number_loss(self, pixels: Pixels) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of pictures and of their numbers, looked at on their sheets."""
         patches = self.patches(pixels.views)
         pooled, by_picture = pool(patches, pixels), self.tokens_by_picture(patches, pixels)
