@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from llama_index_multimodal_rerank.models.phi3_vision.hd_geometry import TOKENS_PER_SIDE
 from llama_index_multimodal_rerank.sheet import Cell, build_sheet
 from llama_index_multimodal_rerank.sheet_layout import TILE, Box, SheetLayout, plan_sheet
 
@@ -22,7 +23,6 @@ NUM_CROPS = 1
 
 PATCH = 14
 PATCHES_PER_SIDE = TILE // PATCH
-TOKENS_PER_SIDE = PATCHES_PER_SIDE // 2
 WINDOW = 6
 """Patches per side of a window around a picture of at most 75 pixels, wherever it lies."""
 

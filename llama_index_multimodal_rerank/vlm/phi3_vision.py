@@ -189,13 +189,12 @@ class LocalPhi3Vision:
         constraint = PermutationConstraint(tokens, order)
         with self._lock, torch.inference_mode():
             reading = self._read(loaded, requests, tokens)
-            begun, length = len(tokens.opening), reading.prompt.input_ids.shape[1]
-            masking = PermutationLogitsProcessor(constraint, length - begun)
-            lists = write_list(reading, masking, tokens.opening, tokens.longest)
+            length = reading.prompt.input_ids.shape[1] - len(tokens.opening)
+            masking = PermutationLogitsProcessor(constraint, length)
+            lists, unread = write_list(reading, masking, tokens.opening, tokens.longest)
             reasons = [""] * len(requests)
             if max_new_tokens:
-                read = begun + reading.prompt.input_ids.shape[1] - length
-                prompt = reading.prompt.followed_by(lists[:, read:])
+                prompt = reading.prompt.followed_by(lists[:, -unread:])
                 output = self._generate(loaded, prompt, max_new_tokens, past_key_values=reading.cache)
                 reasons = [self._decode(loaded, ids) for ids in output]
         return [

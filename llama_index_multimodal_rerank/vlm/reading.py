@@ -101,7 +101,7 @@ class Reading:
 
 def write_list(
     reading: Reading, masking: PermutationLogitsProcessor, begun: Sequence[int], length: int
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, int]:
     """Write rankings greedily under the constraint, without asking the model where there is no choice.
 
     Brackets and separators follow from the labels, and the last label from the others. They are read
@@ -115,7 +115,7 @@ def write_list(
         length: tokens of the whole list.
 
     Returns:
-        Token ids of the lists, (batch, length). Those after the last choice are not read yet.
+        Token ids of the lists, (batch, length), and how many of the last ones were not read yet, at least 1.
     """
     ids = reading.prompt.input_ids
     known, lists = ids[:, : ids.shape[1] - len(begun)], ids[:, :0]
@@ -127,4 +127,4 @@ def write_list(
         chosen = masking(torch.cat([known, lists], dim=1), scores).argmax(dim=-1, keepdim=True)
         lists = torch.cat([lists, chosen], dim=1)
         unread += place >= len(begun)
-    return lists
+    return lists, unread
