@@ -1,9 +1,10 @@
 """The reranker's last stages: its decoder learns to caption, to rank and to give a reason.
 
-Losses: at each step of the list, the labels left that fit best (a soft Plackett-Luce); the words of caption
-and reason; and, in training only, linear readings on the way: after the second layer what each candidate
-shows and what is wanted, after the third how well each candidate fits. Each counts as far as the one that it
-builds on is sure, lest the noise of what cannot be learnt yet drown what can.
+Losses: at each step of the list, the labels left that fit best (a soft Plackett-Luce), told by that step and
+by the first one alone, for both ways to read a ranking; the words of caption and reason; and, in training
+only, linear readings on the way: after the second layer what each candidate shows and what is wanted, after
+the third how well each candidate fits, and its label. What builds on the first readings counts as far as
+these are sure, lest the noise of what cannot be learnt yet drown what can.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Student(nn.Module):
         self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in (ATTRIBUTES_AFTER, FIT_AFTER))
         self.fit = nn.Linear(width, TIERS)
         self.matches = nn.Linear(width, 3)
+        self.number = nn.Linear(width, len(digits))
         self.digits = list(digits)
         self.see = True
 
@@ -169,24 +171,27 @@ class Student(nn.Module):
             logits, wanted = head(at), torch.tensor(target, device=device)
             asked_for = asked_for + F.cross_entropy(logits, wanted) / 3
             figures[f"wanted_{name}"] = (logits.argmax(-1) == wanted).float().mean().item()
+        # Its label, which answers name.
+        logits = self.number(compared[rows, places])
+        named = F.cross_entropy(logits, columns)
+        figures["label"] = (logits.argmax(-1) == columns).float().mean().item()
         ranking, first = self._list_loss(asked, hidden[-1])
         figures["list_loss"], figures["first_right"] = ranking.item(), first
         sure = torch.exp(-seen - asked_for).detach()
-        surer = sure * torch.exp(-fit).detach()
-        cells, words, choices = self._pointing(asked, hidden, cache)
-        figures |= {"look_cell": cells.item(), "look_wanted": words.item(), "look_best": choices.item()}
+        cells, comparing, choices = self._pointing(asked, hidden, cache, right)
+        figures |= {"look_cell": cells.item(), "look_same": comparing.item(), "look_best": choices.item()}
         return (
             cells
             + 2 * seen
             + asked_for
-            + sure * (words + fit + 2 * matched)
-            + surer * (choices + 4 * ranking)
+            + named
+            + sure * (2 * comparing + fit + 2 * matched + choices + 2 * ranking)
         ), figures
 
     def _pointing(
-        self, asked: Asked, hidden: Sequence[torch.Tensor], cache: Cache
+        self, asked: Asked, hidden: Sequence[torch.Tensor], cache: Cache, right: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return how badly labels look at cells and at what is wanted, and answers at the best labels."""
+        """Return how badly labels look at their cells, heads compare, and answers look at the best labels."""
         decoder, device = self.model.model, asked.ids.device
         prefix = len(asked.prefix)
         length = prefix + asked.ids.shape[1]
@@ -204,27 +209,35 @@ class Student(nn.Module):
         own = torch.zeros(len(rows), length, dtype=torch.bool, device=device)
         for query, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
             own[query, start + torch.from_numpy(places_of(boxes[row // each, column]))] = True
-        cells = pointing_loss(decoder, 0, hidden[0], cache, rows, places, own)
-        # From labels to the last words before them, which have gathered what is wanted.
+        cells = pointing_loss(decoder, 0, hidden[0], cache, rows, places, own[:, None])
+        # From labels to the last words before them, which have gathered what is wanted, where a label's kind
+        # (surface, colour: a head each) is the wanted one; to themselves where it is not.
         position = torch.arange(length, device=device)
-        wanted = position == prefix + asked.wanted_at[rows, None]
-        words = pointing_loss(
-            decoder, ATTRIBUTES_AFTER, hidden[ATTRIBUTES_AFTER], cache, rows, places, wanted
+        wanted = (position == prefix + asked.wanted_at[rows, None])[:, None]  # (labels, 1, keys)
+        themselves = (position == prefix + places[:, None])[:, None]
+        same = torch.where(right[:, :, None], wanted, themselves)  # (labels, 3, keys)
+        comparing = pointing_loss(
+            decoder, ATTRIBUTES_AFTER, hidden[ATTRIBUTES_AFTER], cache, rows, places, same
         )
         # From the places where a label is written next to the best ones left.
         rows, steps = (asked.written >= 0).nonzero(as_tuple=True)
         best = torch.zeros(len(rows), length, dtype=torch.bool, device=device)
+        gone = torch.zeros_like(best)
         for query, (row, step) in enumerate(zip(rows.tolist(), steps.tolist(), strict=True)):
-            labels = best_left(asked.cases[row], asked.orders[row][step:])
-            best[query, prefix + asked.listed[row, labels]] = True
+            order = asked.orders[row]
+            best[query, prefix + asked.listed[row, best_left(asked.cases[row], order[step:])]] = True
+            gone[query, prefix + asked.listed[row, order[:step]]] = True
         places = asked.written[rows, steps] - 1
-        choices = pointing_loss(decoder, FIT_AFTER, hidden[FIT_AFTER], cache, rows, places, best)
-        return cells, words, choices
+        choices = pointing_loss(
+            decoder, FIT_AFTER, hidden[FIT_AFTER], cache, rows, places, best[:, None], gone
+        )
+        return cells, comparing, choices
 
     def _list_loss(self, asked: Asked, last: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Soft Plackett-Luce over the labels left at every step of the list."""
+        """Soft Plackett-Luce over the labels left: told at every step of the list, and by the first step."""
         rows, steps = (asked.written >= 0).nonzero(as_tuple=True)
         logits = self.model.lm_head(last[rows, asked.written[rows, steps] - 1])[:, self.digits]  # (steps, 9)
+        first = self.model.lm_head(last[rows, asked.written[rows, 0] - 1])[:, self.digits]  # (steps, 9)
         targets = torch.zeros_like(logits)
         left = torch.zeros_like(logits, dtype=torch.bool)
         weights = torch.ones(len(rows), device=logits.device)
@@ -233,9 +246,10 @@ class Student(nn.Module):
             best = best_left(asked.cases[row], remaining)
             targets[number, best] = 1 / len(best)
             left[number, remaining] = True
-            weights[number] = 3.0 if step == 0 else float(len(best) < len(remaining)) * 0.5
-        log_probabilities = torch.log_softmax(logits.masked_fill(~left, -1e4), dim=-1)
-        losses = -(targets * log_probabilities).sum(-1)
+            weights[number] = 1.0 if step == 0 else float(len(best) < len(remaining)) * 0.5
+        losses = torch.zeros_like(weights)
+        for told in (logits, first):
+            losses = losses - (targets * told.masked_fill(~left, -1e4).log_softmax(dim=-1)).sum(-1)
         firsts = steps == 0
         chosen = logits[firsts].masked_fill(~left[firsts], -1e4).argmax(-1)
         right = (targets[firsts].gather(1, chosen[:, None])[:, 0] > 0).float().mean().item()

@@ -2,8 +2,11 @@
 
 What must be looked at is known - a label's cell, the words that say what is wanted, the labels that fit
 best - but to find it by chance takes most of a training: until then every candidate looks like the mean of
-all. They are taught to look at all of it evenly: the tower was trained to show what a picture is in the mean
-of its patches, of which a single one knows little.
+all. They are taught to look at all of a cell evenly: the tower was trained to show what a picture is in the
+mean of its patches, of which a single one knows little.
+
+Heads compare, too: told to look at one place if two attributes are the same and at another one if not, a head
+learns it in the product of its query and key, where layers of weights have to learn every pair.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ def pointing_loss(
     rows: torch.Tensor,
     places: torch.Tensor,
     wanted: torch.Tensor,
+    barred: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return how far attention is from lying evenly where it should, as Kullback-Leibler divergence.
 
@@ -43,7 +47,8 @@ def pointing_loss(
         cache: keys of all tokens, those before ``hidden`` included.
         rows: (queries,), prompt of each token that looks.
         places: (queries,), its place in ``hidden``.
-        wanted: (queries, keys), the tokens that should be looked at; at least one each.
+        wanted: (queries, heads or 1, keys), the tokens that should be looked at; at least one each.
+        barred: (queries, keys), tokens that do not count.
     """
     attention, norm = decoder.layers[layer].self_attn, decoder.layers[layer].input_layernorm
     keys = cache.layers[layer].keys[rows, :HEADS]  # (queries, heads, keys, head width)
@@ -54,10 +59,12 @@ def pointing_loss(
     cos, sin = decoder.rotary_emb(queries, position[:, None])
     queries, _ = apply_rotary_pos_emb(queries, queries, cos, sin)
     scores = (queries * keys).sum(-1) * attention.scaling  # (queries, heads, keys)
-    later = torch.arange(keys.shape[2], device=keys.device) > position[:, None]
-    shares = scores.masked_fill(later[:, None], -1e4).log_softmax(-1)
-    even = wanted / wanted.sum(-1, keepdim=True)  # (queries, keys)
-    return (even[:, None] * (even.clamp_min(1e-9).log()[:, None] - shares)).sum(-1).mean()
+    out = torch.arange(keys.shape[2], device=keys.device) > position[:, None]  # (queries, keys)
+    if barred is not None:
+        out = out | barred
+    shares = scores.masked_fill(out[:, None], -1e4).log_softmax(-1)
+    even = wanted / wanted.sum(-1, keepdim=True)  # (queries, heads or 1, keys)
+    return (even * (even.clamp_min(1e-9).log() - shares)).sum(-1).mean()
 
 
 def places_of(box: Box) -> np.ndarray:  # type: ignore[type-arg]

@@ -117,6 +117,7 @@ def make_config(tokenizer: PreTrainedTokenizerFast) -> Phi3VisionConfig:
         num_attention_heads=6,
         num_key_value_heads=6,
         vocab_size=len(tokenizer),
+        rope_theta=1e6,  # slow enough for what is said of places hundreds of tokens away
         max_position_embeddings=4096,
         original_max_position_embeddings=4096,
         bos_token_id=tokenizer.bos_token_id,

@@ -30,12 +30,21 @@ def test_pointing_is_measured_on_the_models_own_attention(cases: Cases, layer: i
         features = student.image_features(patches)[:1]
         outputs = model(ids[None], image_features=features, output_attentions=True)
         shares = outputs.attentions[layer][0, :HEADS, len(asked.prefix) + place]  # (heads, tokens)
-        wanted = torch.zeros(1, len(ids), dtype=torch.bool)
-        wanted[0, [3, 50, 51]] = True
+        wanted = torch.zeros(1, 1, len(ids), dtype=torch.bool)
+        wanted[0, 0, [3, 50, 51]] = True
         where = torch.tensor([row]), torch.tensor([place])
         found = pointing_loss(model.model, layer, hidden[layer], cache, *where, wanted)
+        # Something else for each head, and some tokens that do not count.
+        each = torch.zeros(1, HEADS, len(ids), dtype=torch.bool)
+        each[0, range(HEADS), [3, 50, 51]] = True
+        barred = torch.zeros(1, len(ids), dtype=torch.bool)
+        barred[0, 60:] = True
+        apart = pointing_loss(model.model, layer, hidden[layer], cache, *where, each, barred)
     expected = -(shares[:, [3, 50, 51]].log().mean() + np.log(3))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    left = shares[:, :60] / shares[:, :60].sum(-1, keepdim=True)
+    expected = -torch.stack([left[0, 3], left[1, 50], left[2, 51]]).log().mean()
+    torch.testing.assert_close(apart, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_cells_tokens_are_those_that_the_decoder_is_given(cases: Cases) -> None:
