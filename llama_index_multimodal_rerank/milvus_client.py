@@ -199,8 +199,9 @@ class LiteMilvusClient(MilvusClient):
         Lite removes file after file, the schema somewhere in between.
         """
         dropped = f"{DROPPED_PREFIX}{uuid.uuid4().hex}"
-        with contextlib.suppress(MilvusException):  # there is none, or none that can be read
-            self.rename_collection(folder.name, dropped)
+        with contextlib.suppress(MilvusException):  # it cannot be read
+            if self.has_collection(folder.name):  # pymilvus logs a traceback where there is none
+                self.rename_collection(folder.name, dropped)
         self.drop_collection(dropped)
         self.drop_collection(folder.name)
         if is_remains(folder):

@@ -22,6 +22,13 @@ def place(tmp_path: Path) -> Place:
     return Place(str(tmp_path / "m.db"))
 
 
+def test_overwriting_what_is_not_there_logs_no_error(
+    place: Place, embed_model: VisualizedBGEEmbedding, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.open(embed_model, overwrite=True)
+    assert "does not exist" not in caplog.text
+
+
 def test_it_is_the_standard_store_with_safe_settings(store: MilvusVectorStore) -> None:
     assert type(store) is MilvusVectorStore
     index = store.client.describe_index("images", "embedding")
