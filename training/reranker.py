@@ -38,7 +38,7 @@ PROMPTS = 4
 """Queries about each sheet, in the stage that trains the decoder."""
 
 STAGES = ("cells", "sheets", "decoder", "lists")
-STEPS = (1400, 3600, 3000, 400)
+STEPS = (1400, 3600, 3000, 1000)
 LEARNING_RATES = (1.5e-3, 1.2e-3, 1.5e-3, 4e-4)
 STEADY = (0.5, 0.5, 0.35, 0.5)
 """Share of a stage before its learning rate falls."""

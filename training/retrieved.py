@@ -17,6 +17,12 @@ from .rerank_cases import Case, Cases
 CATALOGUE = 900
 TOP = 9
 QUERIES_PER_CATALOGUE = 50
+COLOURED = 0.4
+"""Share of queries that ask for a colour, twice what is drawn: comparing colours had the least practice."""
+
+_TRIES = 100
+"""To find such a query: a handful of lists may hold none."""
+
 NOISE = (0.0, 0.5, 1.0)
 """Length of random vectors added to queries. Looks seen in training are found too well: the errors of
 those held out must come from somewhere."""
@@ -76,11 +82,15 @@ class RetrievedLists:
 def retrieved_batch(
     questions: Questions, lists: RetrievedLists, count: int, rng: np.random.Generator
 ) -> list[Asked]:
-    """Make a batch of rankings of retrieved lists, every third in random order, with captions beside them."""
+    """Make a batch of rankings of retrieved lists, half in random order, with captions beside them."""
     cases = []
     for _ in range(count):
-        case = lists.case(int(rng.integers(len(lists))))
-        if rng.random() < 1 / 3:  # who is never shown another order learns to trust places
+        coloured = bool(rng.random() < COLOURED)
+        for _ in range(_TRIES):
+            case = lists.case(int(rng.integers(len(lists))))
+            if (case.query.colour is not None) == coloured:
+                break
+        if rng.random() < 1 / 2:  # who is never shown another order learns to trust places
             order = rng.permutation(len(case.looks))
             case = Case(
                 case.query,
