@@ -1,10 +1,10 @@
 """How good are retrieval and reranking on products that no demo model was trained on?
 
 python examples/evaluate.py
-        indexes the drawn catalogue, asks the questions for held-out products, and prints a table; --json
-        writes the figures
+        indexes the drawn catalogue, asks the questions for held-out products, reranks with both strategies,
+        and prints tables; --json writes the figures
 python examples/evaluate.py --model BAAI/bge-visualized --reranker microsoft/Phi-3-vision-128k-instruct
-        the same with the real models, reranked with both strategies
+        the same with the real models
 
 Recall@k is, as in the composed image retrieval benchmarks, the share of queries with a right picture among
 the first k; nDCG@9 counts all right pictures of the catalogue. Metrics are LlamaIndex', intervals are 95 %
@@ -54,7 +54,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="demo", help="Visualized BGE: hub name, checkpoint file or folder")
-    parser.add_argument("--reranker", help="Phi-3 Vision: hub name or folder (default: none)")
+    parser.add_argument("--reranker", default="demo", help="Phi-3 Vision: hub name or folder; '' for none")
     parser.add_argument("--products", type=int, default=900, help="pictures of the catalogue")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of composed queries, about 120 each")
     parser.add_argument("--other-rounds", type=int, default=2, help="rounds of other queries, about 60 each")

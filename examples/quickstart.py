@@ -1,8 +1,8 @@
 r"""A catalogue of pictures goes in; a picture and a wish go in; the right pictures come out.
 
 python examples/quickstart.py
-        draws a catalogue of 900 products and asks three things, with the tiny embedder of this package: no
-        download, less than a minute
+        draws a catalogue of 900 products, asks three things and has the answers reranked, with the tiny
+        models of this package: no download, less than a minute
 python examples/quickstart.py --images photos/ --query-image leopard.jpg \
         --query-text "a phone case with this" --model BAAI/bge-visualized \
         --reranker microsoft/Phi-3-vision-128k-instruct
@@ -30,7 +30,7 @@ from llama_index_multimodal_rerank import (
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--model", default="demo", help="Visualized BGE: hub name, checkpoint file or folder")
-parser.add_argument("--reranker", help="Phi-3 Vision: hub name or folder (default: none, retrieval alone)")
+parser.add_argument("--reranker", default="demo", help="Phi-3 Vision: hub name or folder; '' for none")
 parser.add_argument("--strategy", choices=["listwise", "first_token"], default="listwise")
 parser.add_argument("--images", type=Path, help="folder of pictures (default: a catalogue that is drawn)")
 parser.add_argument("--query-image", type=Path, help="picture of the query")
@@ -81,8 +81,8 @@ for query in queries:
 picture = draw_asked(options.output / "results.png", asked, described)
 report = write_report(options.output / "report.html", asked, described)
 print(f"\nPicture: {picture}\nReport:  {report}\nTook {time.monotonic() - started:.0f} s.")
-if options.model == "demo":
+if "demo" in (options.model, options.reranker):
     print(
-        "\nThe model called 'demo' is tiny, and was trained on drawings like these to show how it works.\n"
+        "\nModels called 'demo' are tiny, and were trained on drawings like these to show how it works.\n"
         "For photographs pass --model BAAI/bge-visualized --reranker microsoft/Phi-3-vision-128k-instruct."
     )

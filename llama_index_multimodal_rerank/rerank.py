@@ -64,14 +64,18 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
 
     They are kept out of what an LLM or embedding model reads.
 
+    ``model="demo"`` is a tiny model that comes with this package, for trying things out offline: it was
+    trained on drawn products alone (``llama_index_multimodal_rerank.demo``) and is of no use for photographs.
+
     Source: model card ``microsoft/Phi-3-vision-128k-instruct``; sliding windows: arXiv:2304.09542.
     """
 
     model: Any = Field(
         default=DEFAULT_MODEL_NAME,
         frozen=True,
-        description="Phi-3 Vision by its name on the hub or local folder; or a VisionLanguageModel; or a "
-        "multimodal LLM of LlamaIndex.",
+        description="Phi-3 Vision by its name on the hub or local folder; or 'demo', a tiny model in this "
+        "package that was trained on drawings and knows nothing else (for a folder called demo write "
+        "'./demo'); or a VisionLanguageModel; or a multimodal LLM of LlamaIndex.",
     )
     top_n: int = Field(default=3, gt=0, description="Nodes to return.")
     device: str | None = Field(

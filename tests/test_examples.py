@@ -36,18 +36,21 @@ def test_quickstart(tmp_path: Path, catalogue: Path) -> None:
     shutil.copytree(catalogue, tmp_path / "example-output" / "catalogue")
     output = run("quickstart.py", tmp_path)
     assert "Indexed 900 pictures, skipped 0." in output
-    assert "The model called 'demo' is tiny" in output
-    lists = [FOUND.findall(text) for text in output.split("\n[")[1:]]
+    assert "Models called 'demo' are tiny" in output
+    lists = [MOVE.findall(text) for text in output.split("\n[")[1:]]
     assert len(lists) == 3
     for rows in lists:
         assert [row[0] for row in rows] == list("123456789")
-        scores = [float(row[1]) for row in rows]
-        assert scores == sorted(scores, reverse=True)
+        assert sorted(row[5] for row in rows) == list("123456789")  # nothing was lost
+        for column in (1, 3):
+            scores = [float(row[column]) for row in rows]
+            assert scores == sorted(scores, reverse=True)
     # No phone case with leopard print was trained on, and no umbrella with stripes.
     assert "[example-output/queries/leopard.png] + 'a phone case with this'" in output
-    assert any(row[2].endswith(" leopard phone case") for row in lists[0])
-    assert lists[1][0][2].endswith(" stripes umbrella")
-    assert lists[2][0][2].endswith(" brick backpack")
+    assert lists[0][0][4].endswith(" leopard phone case")
+    assert lists[1][0][4].endswith(" stripes umbrella")
+    assert lists[2][0][4].endswith(" brick backpack")
+    assert output.count("  Its reason: [") == 3
 
     picture = Image.open(tmp_path / "example-output" / "results.png")
     assert picture.width > 2 * picture.height > 1000
@@ -55,6 +58,16 @@ def test_quickstart(tmp_path: Path, catalogue: Path) -> None:
     assert report.count("<section>") == 3
     assert report.count('src="data:image/jpeg;base64,') == 3 * 10
     assert not re.search(r'(src|href)="(?!data:)', report)
+    assert report.count("Audit of the answer") == 3
+
+
+def test_quickstart_without_a_reranker(tmp_path: Path, catalogue: Path) -> None:
+    shutil.copytree(catalogue, tmp_path / "example-output" / "catalogue")
+    output = run("quickstart.py", tmp_path, "--reranker", "")
+    lists = [FOUND.findall(text) for text in output.split("\n[")[1:]]
+    assert [[row[0] for row in rows] for rows in lists] == [list("123456789")] * 3
+    assert any(row[2].endswith(" leopard phone case") for row in lists[0])
+    report = (tmp_path / "example-output" / "report.html").read_text()
     assert "Audit" not in report
 
 

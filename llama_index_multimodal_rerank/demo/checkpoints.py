@@ -17,7 +17,7 @@ def checkpoint_folder(part: str) -> Path:
     """Return the folder of a checkpoint that comes with the package.
 
     Args:
-        part: ``"embedder"``, or ``"reranker"``, which no release brings yet.
+        part: ``"embedder"`` or ``"reranker"``.
 
     Raises:
         FileNotFoundError: it is not in this installation.

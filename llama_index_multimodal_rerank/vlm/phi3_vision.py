@@ -47,7 +47,7 @@ class LocalPhi3Vision:
 
     Args:
         model_name: name on the hub or local folder; Phi-3-vision-128k-instruct or Phi-3.5-vision-instruct.
-            ``"demo"`` is reserved for a tiny model of the demo, which this release does not bring yet
+            ``"demo"`` is a tiny model in this package that was trained on drawn products alone
             (``docs/demo.md``); for a folder called demo write ``"./demo"``.
         device: torch device, such as ``"cuda:0"``. Default: the best one there is.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Default: bfloat16 where the hardware

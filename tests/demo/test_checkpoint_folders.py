@@ -51,9 +51,10 @@ def test_missing_checkpoint_says_what_to_do(package: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"embedder is not in this installation.*training\.embedder"):
         _ = VisualizedBGEEmbedding(model_name="demo").model
 
-
-def test_the_reranker_says_that_it_is_not_there(package: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"reranker is not in this installation.*training\.reranker"):
         LocalPhi3Vision("demo").load()
+
+
+def test_the_demos_reranker_looks_at_the_one_tile_that_it_was_trained_on() -> None:
     assert LocalPhi3Vision("demo").num_crops == 1
     assert LocalPhi3Vision("./demo").num_crops == 16

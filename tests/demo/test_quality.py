@@ -1,4 +1,4 @@
-"""The demo finds products that it was not trained on.
+"""The demo finds products that it was not trained on, and reranking helps it.
 
 A part of the evaluation in ``examples/evaluate.py``, run as users run it.
 """
@@ -48,3 +48,27 @@ def test_the_right_product_is_among_the_first_nine(figures: dict[str, Any]) -> N
     for group in ("composed", "text", "image"):
         assert figures["means"][group]["retrieved"]["Recall@9"]["mean"] >= 0.95
     assert figures["means"]["composed"]["retrieved"]["Recall@1"]["mean"] >= 0.5
+
+
+STRATEGIES = ("first_token", "listwise")
+
+
+@pytest.mark.parametrize("metric", ["Recall@1", "nDCG@9"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_reranking_helps(figures: dict[str, Any], strategy: str, metric: str) -> None:
+    """More than chance would have it: the 95 % interval of the paired difference lies above 0."""
+    assert figures["changes"]["composed"][strategy][metric]["low"] > 0
+
+
+@pytest.mark.parametrize("group", ["text", "image"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_reranking_harms_no_other_queries(figures: dict[str, Any], strategy: str, group: str) -> None:
+    for metric in ("Recall@1", "nDCG@9"):
+        assert figures["changes"][group][strategy][metric]["mean"] >= 0
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_reranking_looks_at_pictures_and_not_at_places(figures: dict[str, Any], strategy: str) -> None:
+    means = figures["means"]["composed"]
+    shuffled = means[f"{strategy}, shuffled"]["nDCG@9"]["mean"]
+    assert abs(shuffled - means[strategy]["nDCG@9"]["mean"]) < 0.03
