@@ -237,7 +237,8 @@ class Student(nn.Module):
         """Soft Plackett-Luce over the labels left: told at every step of the list, and by the first step."""
         rows, steps = (asked.written >= 0).nonzero(as_tuple=True)
         logits = self.model.lm_head(last[rows, asked.written[rows, steps] - 1])[:, self.digits]  # (steps, 9)
-        first = self.model.lm_head(last[rows, asked.written[rows, 0] - 1])[:, self.digits]  # (steps, 9)
+        firsts = steps == 0
+        first = logits[firsts][rows]  # (steps, 9); every prompt has a first step
         targets = torch.zeros_like(logits)
         left = torch.zeros_like(logits, dtype=torch.bool)
         weights = torch.ones(len(rows), device=logits.device)
@@ -250,7 +251,6 @@ class Student(nn.Module):
         losses = torch.zeros_like(weights)
         for told in (logits, first):
             losses = losses - (targets * told.masked_fill(~left, -1e4).log_softmax(dim=-1)).sum(-1)
-        firsts = steps == 0
         chosen = logits[firsts].masked_fill(~left[firsts], -1e4).argmax(-1)
         right = (targets[firsts].gather(1, chosen[:, None])[:, 0] > 0).float().mean().item()
         return (losses * weights).sum() / weights.sum().clamp(min=1), right
