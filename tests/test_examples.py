@@ -67,6 +67,8 @@ def test_quickstart_without_a_reranker(tmp_path: Path, catalogue: Path) -> None:
     lists = [FOUND.findall(text) for text in output.split("\n[")[1:]]
     assert [[row[0] for row in rows] for rows in lists] == [list("123456789")] * 3
     assert any(row[2].endswith(" leopard phone case") for row in lists[0])
+    picture = Image.open(tmp_path / "example-output" / "results.png")
+    assert picture.width > 2 * picture.height > 1000  # one row of pictures a query
     report = (tmp_path / "example-output" / "report.html").read_text()
     assert "Audit" not in report
 
