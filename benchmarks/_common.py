@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from llama_index_multimodal_rerank.models.hardware import resolve_device, resolve_dtype
 
@@ -69,9 +70,12 @@ def alternate(calls: dict[str, Callable[[], Any]], repeats: int, device: torch.d
     The calls take turns, so that a machine that becomes slower or faster on the way does so for all.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            times[name].append(timed(call, device).seconds)
+    with tqdm(total=repeats * len(calls), desc="Measuring", leave=False) as progress:
+        for _ in range(repeats):
+            for name, call in calls.items():
+                progress.set_postfix_str(name)
+                times[name].append(timed(call, device).seconds)
+                progress.update()
     return {name: statistics.median(each) for name, each in times.items()}
 
 

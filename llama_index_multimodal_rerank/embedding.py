@@ -250,35 +250,40 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
     def get_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
-        """Embed texts and :class:`ImageText`, mixed, in order, ``embed_batch_size`` at a time.
+        """Embed texts and :class:`ImageText`, mixed, ``embed_batch_size`` at a time; in order.
 
-        The pictures of the next batches are read and decoded while the model is busy with one.
+        Batches are made of one kind and of similar length. The pictures of the next batches are read and
+        decoded while the model is busy with one.
         """
         texts = [self._tagged(text) for text in texts]
-        pictures = [text for text in texts if _has_picture(text)]
-        if not pictures or len(texts) <= self.embed_batch_size or self.embeddings_cache is not None:
+        if len(texts) <= self.embed_batch_size:
             return super().get_text_embedding_batch(texts, show_progress=show_progress, **kwargs)
         from .models.visualized_bge import map_ahead
 
+        order = _batch_order(texts)
+        texts = [texts[i] for i in order]
+        pictures = [text for text in texts if _has_picture(text)]
         # Cropped to the model's size at once: a few hundred decoded photographs would fill the memory.
         crop = self.model.crop
         stream = map_ahead(
             lambda text: crop(self._load_image(text)), pictures, ahead=2 * self.embed_batch_size
         )
         with closing(stream):
-            return super().get_text_embedding_batch(
-                [_DecodedAhead(text, stream) if _has_picture(text) else text for text in texts],
-                show_progress=show_progress,
-                **kwargs,
-            )
+            if self.embeddings_cache is None:  # with a cache, some pictures are not asked for
+                texts = [_DecodedAhead(text, stream) if _has_picture(text) else text for text in texts]
+            vectors = super().get_text_embedding_batch(texts, show_progress=show_progress, **kwargs)
+        return _reordered(vectors, order)
 
     async def aget_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
         """Embed a batch, asynchronously; see :meth:`get_text_embedding_batch`."""
-        return await super().aget_text_embedding_batch(
-            [self._tagged(text) for text in texts], show_progress=show_progress, **kwargs
+        texts = [self._tagged(text) for text in texts]
+        order = await asyncio.to_thread(_batch_order, texts)  # imports torch the first time
+        vectors = await super().aget_text_embedding_batch(
+            [texts[i] for i in order], show_progress=show_progress, **kwargs
         )
+        return _reordered(vectors, order)
 
     # Pictures go the way of texts, so that their events carry strings and the cache serves them.
 
@@ -364,6 +369,22 @@ class _DecodedAhead(ImageText):
 
 def _has_picture(text: str) -> TypeGuard[ImageText]:
     return isinstance(text, ImageText) and text.image is not None
+
+
+def _batch_order(texts: Sequence[str]) -> list[int]:
+    from .models.visualized_bge import batch_order
+
+    return batch_order(
+        [len(text.text if _has_picture(text) else text) for text in texts], [*map(_has_picture, texts)]
+    )
+
+
+def _reordered(vectors: Sequence[Embedding], order: Sequence[int]) -> list[Embedding]:
+    """Put vectors where their texts were before these were brought into ``order``."""
+    embeddings: list[Embedding] = [[] for _ in order]
+    for place, vector in zip(order, vectors, strict=True):
+        embeddings[place] = vector
+    return embeddings
 
 
 def _set_embeddings(

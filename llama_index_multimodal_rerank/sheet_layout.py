@@ -30,6 +30,8 @@ QUERY_GAP = 28
 """Distance of the query from the cells: enough to be seen as apart."""
 
 LARGEST_PICTURE = 2 * TILE
+ENOUGH = 256
+"""Side of pictures that are not worth more tiles: reading takes as long as there are tiles."""
 SMALLEST_PICTURE = 24
 SMALLEST_LABEL = 22
 LARGEST_LABEL = 46
@@ -87,6 +89,11 @@ class SheetLayout:
     text_height: int
 
     @property
+    def area(self) -> int:
+        """Pixels of the sheet."""
+        return self.size[0] * self.size[1]
+
+    @property
     def picture_side(self) -> int:
         """Side of the squares pictures are fitted into."""
         return self.cells[0].picture.size[0]
@@ -94,7 +101,9 @@ class SheetLayout:
 
 @lru_cache(maxsize=256)
 def plan_sheet(num_cells: int, *, query: bool, num_crops: int, text: bool = False) -> SheetLayout:
-    """Find the layout with the largest pictures, and among those the one with the fewest tiles.
+    """Find the layout with the fewest tiles whose pictures have 256 pixels, or else the largest ones.
+
+    On as many tiles, pictures are as large as can be.
 
     Args:
         num_cells: number of candidates, 1 to 25.
@@ -113,6 +122,8 @@ def plan_sheet(num_cells: int, *, query: bool, num_crops: int, text: bool = Fals
     best: SheetLayout | None = None
     # Fewest tiles first, so that more of them must earn their cost with larger pictures.
     for columns, rows in sorted(_unresized_grids(num_crops), key=lambda grid: (grid[0] * grid[1], -grid[0])):
+        if best is not None and best.picture_side >= ENOUGH and columns * rows * TILE**2 > best.area:
+            break
         size = (columns * TILE, rows * TILE)
         best = _best_layout(size, num_cells, query, text, best)
     if best is None:

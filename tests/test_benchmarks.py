@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+
+from benchmarks.rerank import panorama
 
 ROOT = Path(__file__).parent.parent
 CPU = ("--device", "cpu", "--dtype", "float32")
@@ -74,7 +77,9 @@ def test_embed_flat(tmp_path: Path) -> None:
 def test_rerank(tmp_path: Path) -> None:
     """What was done is counted, so it can be told that both sides did what they are said to do."""
     tokens = ("--caption-tokens", "3", "--reason-tokens", "4")
-    report, output = run("rerank", tmp_path, *CPU, *SMALL, "--tiny", "--candidates", "3", "10", *tokens)
+    crops = ("--num-crops", "1", "2")
+    arguments = (*CPU, *SMALL, "--tiny", "--candidates", "3", "10", *tokens, *crops)
+    report, output = run("rerank", tmp_path, *arguments)
     assert report["full_size"] is False
     assert "NOT full size" in output
     three, ten = report["results"]
@@ -98,12 +103,30 @@ def test_rerank(tmp_path: Path) -> None:
         reason = modes["first_token_reason"]
         assert (reason["tiles_seen"], reason["decoding_steps"] - (result["candidates"] > 9)) == (2, 4)
         assert reason["prompt_tokens"] == modes["listwise_no_caption"]["prompt_tokens"]
+        # With twice the tiles the whole is still seen once; the baseline's number stays.
+        assert modes["first_token_2_tiles"]["tiles_seen"] == 3
         assert result["first_token_tflop"] > 0
         assert result["first_token_mfu"] > 0
     assert three["modes"]["first_token"]["decoding_steps"] == 0
     assert ten["modes"]["first_token"]["decoding_steps"] == 1  # [1 may go on as [10
     assert "first_token_windows_of_9" not in three["modes"]
     assert ten["modes"]["first_token_windows_of_9"]["tiles_seen"] == 4
+
+
+def test_the_panorama_of_the_recipe() -> None:
+    """Squares of 300 pixels: three rows of three, framed in black; the query in blue on the lower left."""
+    candidates = [Image.new("RGB", (40, 30), (10 * i, 100, 0)) for i in range(9)]
+    sheet = panorama(Image.new("RGB", (30, 40), "yellow"), candidates)
+    assert sheet.size == (1200, 900)
+    assert [sheet.getpixel((450 + 300 * (i % 3), 150 + 300 * (i // 3))) for i in range(9)] == [
+        (10 * i, 100, 0) for i in range(9)
+    ]
+    assert [sheet.getpixel(at) for at in ((150, 750), (5, 750), (301, 1), (150, 150))] == [
+        (255, 255, 0),
+        (0, 0, 255),
+        (0, 0, 0),
+        (255, 255, 255),
+    ]
 
 
 def test_startup(tmp_path: Path) -> None:

@@ -119,6 +119,32 @@ def test_decoding_ahead_keeps_every_picture_with_its_text(tiny_checkpoint: Path,
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
+async def test_batches_are_of_one_kind_and_similar_length(
+    tiny_checkpoint: Path, pictures: list[Path]
+) -> None:
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    model = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint),
+        device="cpu",
+        embed_batch_size=2,
+        callback_manager=CallbackManager([debug]),
+    )
+    words = "a mug with a long description"
+    texts = ["mug", ImageText("", pictures[0]), words, ImageText(words, pictures[1]), "cup", words]
+    expected = [model.get_text_embedding(text) for text in texts]
+    for embed in (model.get_text_embedding_batch, model.aget_text_embedding_batch):
+        debug.flush_event_logs()
+        vectors = embed(texts)
+        assert_close(await vectors if asyncio.iscoroutine(vectors) else vectors, expected)
+        batches = [
+            [chunk.partition("\n")[0] for chunk in end.payload[EventPayload.CHUNKS]]
+            for _, end in debug.get_event_pairs(CBEventType.EMBEDDING)
+        ]
+        assert batches[0][0] == words
+        assert batches[0][1].startswith("[image_digest: ")  # the picture without words
+        assert batches[1:] == [[words, words], ["mug", "cup"]]
+
+
 def test_normalize_false(tiny_checkpoint: Path) -> None:
     raw = VisualizedBGEEmbedding(
         model_name=str(tiny_checkpoint), device="cpu", dtype="float32", normalize=False

@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -180,6 +181,20 @@ def test_the_reason_is_the_models(nodes, query):
     quiet = TextModel()
     Phi3VisionRerank(model=quiet, explain=False).postprocess_nodes(nodes, query)
     assert "reason" not in quiet.prompts[0].lower()
+
+
+def test_a_list_without_a_reason_is_not_asked_for_again(nodes, query):
+    """The model would answer the same: its choice is not drawn."""
+
+    class Taciturn(ConstrainedTextModel):
+        def rank_labels(self, requests, *, max_new_tokens, order=None):
+            rankings = super().rank_labels(requests, max_new_tokens=max_new_tokens, order=order)
+            return [replace(ranking, text="") for ranking in rankings]
+
+    model = Taciturn()
+    first = Phi3VisionRerank(model=model, max_new_tokens=50).postprocess_nodes(nodes, query)[0]
+    assert "rerank_reason" not in first.node.metadata
+    assert model.batches == [(1, 50, None)]
 
 
 # -- many candidates, permutations ------------------------------------------------------------

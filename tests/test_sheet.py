@@ -55,6 +55,16 @@ def test_geometry(n, query, crops):
             assert cell.label.left // TILE == (cell.label.right - 1) // TILE
 
 
+@pytest.mark.parametrize(
+    ("n", "tiles", "side"), [(3, 12, 428), (9, 12, 275), (12, 15, 275), (16, 16, 249), (25, 16, 206)]
+)
+def test_tiles_are_as_many_as_pictures_of_256_pixels_need(n, tiles, side):
+    """With 16 tiles at most, sheets have 12, 15 or 16: smaller ones would be enlarged."""
+    layout = plan_sheet(n, query=True, num_crops=16)
+    assert layout.size[0] * layout.size[1] == tiles * TILE**2
+    assert layout.picture_side == side
+
+
 def digit_template(text, size, height):
     """The label as a person would set it, drawn here and not by the code under test."""
     image = Image.new("L", size, 0)

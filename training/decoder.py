@@ -30,6 +30,7 @@ ATTRIBUTES_AFTER, FIT_AFTER = 2, 3
 """Layers after which the readings are taken."""
 
 NO_COLOUR = len(COLOURS)
+PARTS = ("kind", "surface", "colour")
 
 
 class Student(nn.Module):
@@ -115,66 +116,27 @@ class Student(nn.Module):
     def _words(self, asked: Asked, last: torch.Tensor) -> tuple[torch.Tensor, float]:
         at = asked.text != NONE
         logits, wanted = self.model.lm_head(last[at]), asked.text[at]
-        return F.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean().item()
+        return F.cross_entropy(logits, wanted), _share_right(logits, wanted)
 
     def _ranking(
         self, asked: Asked, hidden: Sequence[torch.Tensor], cache: Cache
     ) -> tuple[torch.Tensor, dict[str, float]]:
         rows, columns = (asked.listed >= 0).nonzero(as_tuple=True)
         places = asked.listed[rows, columns]
-        device = places.device
-        figures: dict[str, float] = {}
-        # What each candidate shows, and how well it fits.
         halfway, compared = self.norms[0](hidden[ATTRIBUTES_AFTER]), self.norms[1](hidden[FIT_AFTER])
-        shown = halfway[rows, places]
-        looks = [case.looks[c] for case, c in _pairs(asked.cases, rows, columns)]
-        kinds = torch.tensor([KINDS.index(look.kind) for look in looks], device=device)
-        surfaces = torch.tensor([SURFACES.index(look.surface) for look in looks], device=device)
-        colours = torch.tensor([COLOURS.index(look.colour) for look in looks], device=device)
-        seen = torch.zeros((), device=device)
-        labels = torch.stack([kinds, surfaces, colours], dim=1)  # (candidates, 3)
-        for column, name in enumerate(("kind", "surface", "colour")):
-            wanted = labels[:, column]
-            logits = spare_held_out(self.shown[column](shown), labels, column)
-            seen = seen + F.cross_entropy(logits, wanted) / 3
-            figures[f"cell_{name}"] = (logits.argmax(-1) == wanted).float().mean().item()
-        tiers = torch.tensor([case.tiers[c] for case, c in _pairs(asked.cases, rows, columns)], device=device)
-        logits = self.fit(compared[rows, places])
-        fit = F.cross_entropy(logits, tiers)
-        figures["fit"] = (logits.argmax(-1) == tiers).float().mean().item()
-        # Which part of it is right. Comparing comes late in training; parts are learnt before their sum.
-        right = torch.tensor(
-            [
-                [
-                    look.kind == case.query.kind,
-                    look.surface == case.query.surface,
-                    colour_fits(case.query, look),
-                ]
-                for case, look in zip((asked.cases[row] for row in rows.tolist()), looks, strict=True)
-            ],
-            device=device,
-        )
-        logits = self.matches(compared[rows, places])
-        matched = F.binary_cross_entropy_with_logits(logits, right.float())
-        for column, name in enumerate(("kind", "surface", "colour")):
-            figures[f"match_{name}"] = ((logits[:, column] > 0) == right[:, column]).float().mean().item()
-        # What is wanted.
-        asked_for = torch.zeros((), device=device)
-        at = halfway[torch.arange(len(asked.wanted_at), device=device), asked.wanted_at]
-        queries = [case.query for case in asked.cases]
-        targets = (
-            [KINDS.index(query.kind) for query in queries],
-            [SURFACES.index(query.surface) for query in queries],
-            [COLOURS.index(query.colour) if query.colour else NO_COLOUR for query in queries],
-        )
-        for name, head, target in zip(("kind", "surface", "colour"), self.wanted, targets, strict=True):
-            logits, wanted = head(at), torch.tensor(target, device=device)
-            asked_for = asked_for + F.cross_entropy(logits, wanted) / 3
-            figures[f"wanted_{name}"] = (logits.argmax(-1) == wanted).float().mean().item()
+        labelled = [
+            (asked.cases[row], label) for row, label in zip(rows.tolist(), columns.tolist(), strict=True)
+        ]
+        figures: dict[str, float] = {}
+        seen = self._shown(halfway[rows, places], labelled, figures)
+        queries = torch.arange(len(asked.wanted_at), device=places.device)
+        asked_for = self._wanted(halfway[queries, asked.wanted_at], asked.cases, figures)
+        right = _right_parts(labelled, places.device)
+        fit, matched = self._compared(compared[rows, places], labelled, right, figures)
         # Its label, which answers name.
         logits = self.number(compared[rows, places])
         named = F.cross_entropy(logits, columns)
-        figures["label"] = (logits.argmax(-1) == columns).float().mean().item()
+        figures["label"] = _share_right(logits, columns)
         ranking, first = self._list_loss(asked, hidden[-1])
         figures["list_loss"], figures["first_right"] = ranking.item(), first
         sure = torch.exp(-seen - asked_for).detach()
@@ -187,6 +149,60 @@ class Student(nn.Module):
             + named
             + sure * (2 * comparing + fit + 2 * matched + choices + 2 * ranking)
         ), figures
+
+    def _shown(
+        self, at: torch.Tensor, labelled: Sequence[tuple[Case, int]], figures: dict[str, float]
+    ) -> torch.Tensor:
+        """Read what each candidate shows, (candidates, width); fill in figures."""
+        looks = [case.looks[label] for case, label in labelled]
+        labels = torch.tensor(
+            [
+                [KINDS.index(look.kind), SURFACES.index(look.surface), COLOURS.index(look.colour)]
+                for look in looks
+            ],
+            device=at.device,
+        )  # (candidates, 3)
+        loss = torch.zeros((), device=at.device)
+        for column, (name, head) in enumerate(zip(PARTS, self.shown, strict=True)):
+            logits = spare_held_out(head(at), labels, column)
+            loss = loss + F.cross_entropy(logits, labels[:, column]) / 3
+            figures[f"cell_{name}"] = _share_right(logits, labels[:, column])
+        return loss
+
+    def _wanted(self, at: torch.Tensor, cases: Sequence[Case], figures: dict[str, float]) -> torch.Tensor:
+        """Read what is wanted off the last words before the candidates, (queries, width); fill in figures."""
+        queries = [case.query for case in cases]
+        targets = (
+            [KINDS.index(query.kind) for query in queries],
+            [SURFACES.index(query.surface) for query in queries],
+            [COLOURS.index(query.colour) if query.colour else NO_COLOUR for query in queries],
+        )
+        loss = torch.zeros((), device=at.device)
+        for name, head, target in zip(PARTS, self.wanted, targets, strict=True):
+            logits, wanted = head(at), torch.tensor(target, device=at.device)
+            loss = loss + F.cross_entropy(logits, wanted) / 3
+            figures[f"wanted_{name}"] = _share_right(logits, wanted)
+        return loss
+
+    def _compared(
+        self,
+        at: torch.Tensor,
+        labelled: Sequence[tuple[Case, int]],
+        right: torch.Tensor,
+        figures: dict[str, float],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read how well each candidate fits, and which parts of it are right; fill in figures.
+
+        Comparing comes late in training; parts are learnt before their sum.
+        """
+        tiers = torch.tensor([case.tiers[label] for case, label in labelled], device=at.device)
+        logits = self.fit(at)
+        fit = F.cross_entropy(logits, tiers)
+        figures["fit"] = _share_right(logits, tiers)
+        logits = self.matches(at)  # (candidates, 3)
+        for column, name in enumerate(PARTS):
+            figures[f"match_{name}"] = ((logits[:, column] > 0) == right[:, column]).float().mean().item()
+        return fit, F.binary_cross_entropy_with_logits(logits, right.float())
 
     def _pointing(
         self, asked: Asked, hidden: Sequence[torch.Tensor], cache: Cache, right: torch.Tensor
@@ -267,5 +283,17 @@ def colour_fits(query: DemoQuery, look: Look) -> bool:
     return query.colour is None or look.colour == query.colour
 
 
-def _pairs(cases: Sequence[Case], rows: torch.Tensor, columns: torch.Tensor):  # type: ignore[no-untyped-def]
-    return ((cases[row], column) for row, column in zip(rows.tolist(), columns.tolist(), strict=True))
+def _right_parts(labelled: Sequence[tuple[Case, int]], device: torch.device) -> torch.Tensor:
+    """Return whether kind, surface and colour of each candidate are the wanted ones, (candidates, 3)."""
+    looks = [(case.query, case.looks[label]) for case, label in labelled]
+    return torch.tensor(
+        [
+            [look.kind == query.kind, look.surface == query.surface, colour_fits(query, look)]
+            for query, look in looks
+        ],
+        device=device,
+    )
+
+
+def _share_right(logits: torch.Tensor, wanted: torch.Tensor) -> float:
+    return (logits.argmax(-1) == wanted).float().mean().item()

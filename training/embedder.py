@@ -3,7 +3,8 @@
     python -m training.embedder --output out/embedder
 
 Writes ``out/embedder/model`` (what ``VisualizedBGE.from_pretrained`` reads), ``report.json``, and
-``embedder.pt``, from which an interrupted run continues when it is started again.
+``embedder.pt``, from which an interrupted run continues when it is started again. How good it is,
+``examples/evaluate.py --model out/embedder/model --reranker ""`` tells.
 
 Method: queries and the products that answer them are pulled together by a symmetric InfoNCE loss over the
 batch (https://arxiv.org/abs/1807.03748) with a learned scale as in CLIP (https://arxiv.org/abs/2103.00020).
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,6 @@ from .loop import Schedule, Stage, run
 from .objective import Objective
 from .pictures import draw_products, draw_sources
 from .reports import check_arguments, environment, write_report
-from .retrieval import evaluate
 from .vocabulary import build_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -100,7 +99,7 @@ def save_model(model: VisualizedBGEModel, tokenizer: TextTokenizer, folder: Path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, save, evaluate and report."""
+    """Train, save and report."""
     args = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -145,10 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     folder = args.output / "model"
     save_model(model, tokenizer, folder)
-    # as users load it: from the file, in the numbers that were rounded for it
-    embedder = VisualizedBGE.from_pretrained(folder, device=device, dtype="float32")
-    started = time.perf_counter()
-    evaluation = evaluate(embedder, catalogue=args.catalogue, queries=args.queries, seed=args.seed)
+    embedder = VisualizedBGE.from_pretrained(folder, device=device, dtype="float32")  # as users load it
     report = {
         "arguments": arguments,
         "environment": environment(str(device)),
@@ -156,12 +152,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "parameters": parameters,
         "fingerprint": embedder.fingerprint,
         "training_seconds": round(stage.seconds, 1),
-        "evaluation": evaluation,
-        "evaluation_seconds": round(time.perf_counter() - started, 1),
         "curve": stage.curve,
     }
     write_report(args.output / "report.json", report)
-    logger.info("Held-out looks: %s", evaluation)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -178,10 +171,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="folder of the pictures (default: pictures, in --output)")
     parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")
     parser.add_argument("--save-every", type=int, default=20, help="steps between two savings")
-    parser.add_argument("--catalogue", type=int, default=900, help="products to search in the evaluation")
-    parser.add_argument("--queries", type=int, default=400, help="composed queries of the evaluation")
     args = parser.parse_args(argv)
-    for name in ("steps", "batch_size", "products", "sources", "save_every", "catalogue", "queries"):
+    for name in ("steps", "batch_size", "products", "sources", "save_every"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     return args

@@ -12,12 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding
-from llama_index_multimodal_rerank.demo.looks import Look
-from llama_index_multimodal_rerank.demo.queries import DemoQuery
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 from training import batches, embedder
 from training.objective import other_answers
-from training.retrieval import _first_answers
 from training.vocabulary import build_tokenizer
 
 
@@ -28,7 +25,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(output: Path, drawings: Path, **changes: int) -> None:
     options = {"steps": 4, "batch_size": 6, "products": 64, "sources": 16, "save_every": 2}
-    options |= {"catalogue": 30, "queries": 4, "workers": 1, **changes}
+    options |= {"workers": 1, **changes}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     embedder.main([f"--output={output}", f"--cache={drawings}", "--device=cpu", *arguments])
 
@@ -65,7 +62,6 @@ def test_report(trained: Path) -> None:
     assert report["arguments"] == {"steps": 4, "batch_size": 6, "seed": 0, "products": 64, "sources": 16}
     assert report["parameters"] <= 1_350_000
     assert [point["step"] for point in report["curve"]] == [2, 4]
-    assert report["evaluation"]["composed"]["queries"] == 4
     assert report["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
 
 
@@ -120,10 +116,3 @@ def test_tokenizer_reads_all_of_ascii(text: str) -> None:
     assert tokenizer.unk_token_id not in ids
     spaceless = tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "")
     assert spaceless == text.lower().replace(" ", "")
-
-
-def test_rank_of_the_first_answer() -> None:
-    looks = [Look("mug", "dots", "red"), Look("mug", "wood", "red"), Look("mug", "dots", "blue")]
-    query = DemoQuery("text", "a mug with dots", None, "mug", "dots", None)
-    scores = np.array([[0.1, 0.5, 0.3], [0.1, 0.2, 0.3], [0.5, 0.5, 0.1]], dtype=np.float32)
-    assert _first_answers([query] * 3, scores, looks).tolist() == [2, 1, 2]

@@ -1,6 +1,6 @@
 """Visualized BGE: texts, pictures and pairs of both in one embedding space."""
 
-from .batching import ImageLike, Item
+from .batching import ImageLike, Item, batch_order
 from .configuration import BASE_EN_V1_5, M3, TextConfig, VisionConfig, VisualizedBGEConfig
 from .encoder import VisualizedBGE
 from .errors import CheckpointError, ModelFilesError
@@ -19,5 +19,6 @@ __all__ = [
     "VisualizedBGE",
     "VisualizedBGEConfig",
     "VisualizedBGEModel",
+    "batch_order",
     "map_ahead",
 ]

@@ -66,6 +66,21 @@ def _parse(index: int, item: object) -> Entry:
     )
 
 
+def batch_order(lengths: Sequence[int], has_image: Sequence[bool]) -> list[int]:
+    """Sort items so that neighbours make good batches: pictures before texts, each longest first.
+
+    A batch that does not fit into memory then fails at once, and neighbours need little padding.
+
+    Args:
+        lengths: of every item's text, in any unit.
+        has_image: whether the item has a picture.
+
+    Returns:
+        Indices of the items; equal ones keep their order.
+    """
+    return sorted(range(len(lengths)), key=lambda i: (not has_image[i], -lengths[i]))
+
+
 def plan_batches(
     lengths: Sequence[int], has_image: Sequence[bool], *, image_tokens: int, batch_size: int
 ) -> list[list[int]]:
@@ -80,12 +95,9 @@ def plan_batches(
     Returns:
         Indices of the items, batch by batch; every item exactly once.
     """
-    # Longest first: a batch that does not fit into memory fails at once, and padding is least between
-    # neighbours.
-    order = sorted(range(len(lengths)), key=lambda i: (not has_image[i], -lengths[i]))
     batches: list[list[int]] = []
     room = 0
-    for i in order:
+    for i in batch_order(lengths, has_image):
         if not room or has_image[i] != has_image[batches[-1][0]]:
             tokens = lengths[i] + (image_tokens if has_image[i] else 0)
             room = max(1, min(batch_size, batch_size * REFERENCE_TOKENS // tokens))
