@@ -259,6 +259,7 @@ def main() -> None:
     parser.add_argument("--picture-size", type=int, nargs=2, default=[640, 480], metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--torch-compile", action="store_true", help="compile our side's layers")
     parser.add_argument("--flat", type=int, metavar="N", help="embed N small pictures and watch memory, only")
     options = parse_arguments(parser)
     logging.getLogger("grpc").setLevel(logging.CRITICAL)  # Lite's server reports calls it does not know
@@ -277,12 +278,14 @@ def main() -> None:
             device=str(options.device),
             dtype=dtype,
             embed_batch_size=options.batch_size,
+            torch_compile=options.torch_compile,
         )
         report: dict[str, Any] = {
             "machine": machine(options.device),
             "model": ours.model.model.config.name,
             "full_size": is_released_size(ours.model),
             "dtype": dtype,
+            "torch_compile": options.torch_compile,
             "batch_size": options.batch_size,
             "picture_size": options.picture_size,
         }

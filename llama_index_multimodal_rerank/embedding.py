@@ -75,6 +75,11 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         default=32, gt=0, le=2048, description="Items embedded in one call of the model."
     )
     normalize: bool = Field(default=True, description="Scale vectors to length 1.")
+    torch_compile: bool = Field(
+        default=False,
+        description="Compile the model's layers with torch.compile: faster once half a minute or more has "
+        "gone into it. Needs a C++ compiler where the model runs on a CPU.",
+    )
     cache_folder: str | None = Field(
         default=None, description="Where hub files are kept. Default: the hub's own cache."
     )
@@ -121,7 +126,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
     def _load(self) -> VisualizedBGE:
         from .models.visualized_bge import VisualizedBGE
 
-        return VisualizedBGE.from_pretrained(
+        model = VisualizedBGE.from_pretrained(
             checkpoint_folder("embedder") if self.model_name == DEMO else self.model_name,
             device=self.device,
             dtype=self.dtype,
@@ -130,6 +135,9 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
             # None leaves the decision to HF_HUB_OFFLINE.
             local_files_only=self.local_files_only or None,
         )
+        if self.torch_compile:
+            model.compile()
+        return model
 
     @property
     def dim(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,25 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path |
     return [mixed[i] for i in rng.permutation(len(mixed))]
 
 
+def assert_as_plain(
+    fast: VisualizedBGEEmbedding,
+    embed_model: VisualizedBGEEmbedding,
+    contents: list[tuple[str, Path | None]],
+    least: float,
+) -> None:
+    vectors = np.asarray(
+        fast.get_text_embedding_batch(
+            [text if path is None else ImageText(text, path) for text, path in contents]
+        )
+    )
+
+    plain = np.stack([plainly(embed_model, text, path) for text, path in contents])
+    similarity = vectors @ plain.T
+    assert similarity.diagonal().min() >= least
+    # Of all items each is nearest to itself: vectors of other items would not pass for its own.
+    assert (similarity.argmax(axis=1) == np.arange(len(contents))).all()
+
+
 @pytest.mark.parametrize(("dtype", "least"), [("float32", 0.999), ("bfloat16", 0.995)])
 @pytest.mark.parametrize("batch_size", [4, 64])
 def test_vectors_are_those_of_the_plain_way(
@@ -64,15 +84,18 @@ def test_vectors_are_those_of_the_plain_way(
     fast = VisualizedBGEEmbedding(
         model_name=str(tiny_checkpoint), device="cpu", dtype=dtype, embed_batch_size=batch_size
     )
+    assert_as_plain(fast, embed_model, contents, least)
 
-    vectors = np.asarray(
-        fast.get_text_embedding_batch(
-            [text if path is None else ImageText(text, path) for text, path in contents]
-        )
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_so_are_those_of_compiled_layers(
+    tiny_checkpoint: Path, embed_model: VisualizedBGEEmbedding, contents: list[tuple[str, Path | None]]
+) -> None:
+    fast = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint), device="cpu", dtype="float32", embed_batch_size=4, torch_compile=True
     )
-
-    plain = np.stack([plainly(embed_model, text, path) for text, path in contents])
-    similarity = vectors @ plain.T
-    assert similarity.diagonal().min() >= least
-    # Of all items each is nearest to itself: vectors of other items would not pass for its own.
-    assert (similarity.argmax(axis=1) == np.arange(len(contents))).all()
+    compiled = torch._dynamo.utils.counters["stats"]
+    before = compiled["unique_graphs"]
+    assert_as_plain(fast, embed_model, contents, least=0.999)
+    assert compiled["unique_graphs"] >= before + 2  # a layer of either encoder

@@ -191,6 +191,15 @@ class VisualizedBGE:
                 progress.update(len(batch))
         return embeddings
 
+    def compile(self) -> None:
+        """Have torch compile the layers of both encoders when they are next used.
+
+        That takes from half a minute on, once for all layers of a kind, and needs a C++ compiler where the
+        model runs on a CPU. Embeddings differ by rounding.
+        """
+        for layer in (*self.model.vision.eva.blocks, *self.model.text.encoder.layer):
+            layer.compile(dynamic=True)
+
     def crop(self, image: Image.Image) -> Image.Image:
         """Return what the model sees of a picture, as a small RGB image that embeds the same.
 
