@@ -271,10 +271,10 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         order = _batch_order(texts)
         texts = [texts[i] for i in order]
         pictures = [text for text in texts if _has_picture(text)]
-        # Cropped to the model's size at once: a few hundred decoded photographs would fill the memory.
-        crop = self.model.crop
+        # Cropped to the model's size at once: a few hundred decoded photographs would fill the memory. The
+        # model is loaded for the first of them, so not where all are in the cache.
         stream = map_ahead(
-            lambda text: crop(self._load_image(text)), pictures, ahead=2 * self.embed_batch_size
+            lambda text: self.model.crop(self._load_image(text)), pictures, ahead=2 * self.embed_batch_size
         )
         with closing(stream):
             if self.embeddings_cache is None:  # with a cache, some pictures are not asked for

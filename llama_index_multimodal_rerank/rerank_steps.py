@@ -162,13 +162,12 @@ class RerankSteps:
         )
         if self.strategy == "first_token" and explain and len(shuffles) == 1:  # then for the reason
             requests = tuple(replace(request, asked_again=True) for request in requests)
-        with_reason = explain and len(shuffles) == 1
-        rankings = yield from self._ask(requests, explain=with_reason)
+        with_list = explain and len(shuffles) == 1 and self.strategy == "listwise"
+        rankings = yield from self._ask(requests, explain=with_list)
         audits = [ranking.audit for ranking in rankings]
         ranking = _consensus(shuffles, rankings)
-        # A list that came with a reason came with all there is, if that is empty, too.
-        came_with_list = with_reason and self.strategy == "listwise"
-        if explain and not came_with_list and isinstance(self.model, ConstrainedModel):
+        # A reason that was written with the list is all there is, if it is empty, too.
+        if explain and not with_list and isinstance(self.model, ConstrainedModel):
             if len(shuffles) > 1:
                 requests = (self._request(query, caption, members, explain=True),)
             replies = yield RankLabels(requests, self.max_new_tokens, ranking.order)

@@ -230,6 +230,17 @@ async def test_cache_keeps_pictures_texts_and_pairs_apart(
     assert_close(cached.get_image_embedding(pictures[0]), expected[3])
 
 
+def test_a_batch_from_the_cache_needs_no_model(tiny_checkpoint: Path, pictures: list[Path]) -> None:
+    cache = SimpleKVStore()
+    texts = ["a mug", ImageText("a mug", pictures[0]), ImageText("", pictures[1])]
+    first = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint), device="cpu", embed_batch_size=2, embeddings_cache=cache
+    )
+    expected = first.get_text_embedding_batch(texts)
+    without = VisualizedBGEEmbedding(model_name="/nowhere", embed_batch_size=2, embeddings_cache=cache)
+    assert_close(without.get_text_embedding_batch(texts), expected)
+
+
 def test_cache_sees_changed_bytes(tiny_checkpoint: Path, pictures: list[Path]) -> None:
     cached = VisualizedBGEEmbedding(
         model_name=str(tiny_checkpoint), device="cpu", embeddings_cache=SimpleKVStore()
