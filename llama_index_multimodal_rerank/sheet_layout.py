@@ -89,11 +89,6 @@ class SheetLayout:
     text_height: int
 
     @property
-    def area(self) -> int:
-        """Pixels of the sheet."""
-        return self.size[0] * self.size[1]
-
-    @property
     def picture_side(self) -> int:
         """Side of the squares pictures are fitted into."""
         return self.cells[0].picture.size[0]
@@ -122,9 +117,9 @@ def plan_sheet(num_cells: int, *, query: bool, num_crops: int, text: bool = Fals
     best: SheetLayout | None = None
     # Fewest tiles first, so that more of them must earn their cost with larger pictures.
     for columns, rows in sorted(_unresized_grids(num_crops), key=lambda grid: (grid[0] * grid[1], -grid[0])):
-        if best is not None and best.picture_side >= ENOUGH and columns * rows * TILE**2 > best.area:
-            break
         size = (columns * TILE, rows * TILE)
+        if best is not None and best.picture_side >= ENOUGH and math.prod(size) > math.prod(best.size):
+            break
         best = _best_layout(size, num_cells, query, text, best)
     if best is None:
         raise ValueError(
