@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ pytest.register_assert_rewrite("milvus_behaviour")
 # Speed is no subject of tests: a busy machine must not fail them.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# Recipes and benchmarks are in the repository, not in the package. Behind all else, so that the package under
+# test is the installed one.
+sys.path.append(str(Path(__file__).parent.parent))
 
 GOLDEN = Path(__file__).parent / "golden"
 

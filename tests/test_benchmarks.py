@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import _common
 from benchmarks.rerank import panorama
 
 ROOT = Path(__file__).parent.parent
@@ -156,29 +157,21 @@ def test_search(tmp_path: Path) -> None:
         assert each["ratio"] == pytest.approx(each["search_s"] / each["numpy_s"])
 
 
-@pytest.fixture
-def common(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import _common
-
-    return _common
-
-
-def test_flops_are_those_of_the_arithmetic(common: Any) -> None:
+def test_flops_are_those_of_the_arithmetic() -> None:
     a, b = torch.randn(3, 5), torch.randn(5, 7)
-    assert common.flops_of(lambda: a @ b) == 2 * 3 * 5 * 7
+    assert _common.flops_of(lambda: a @ b) == 2 * 3 * 5 * 7
     with torch.inference_mode():
-        assert common.flops_of(lambda: torch.nn.functional.linear(a, b.T)) == 2 * 3 * 5 * 7
+        assert _common.flops_of(lambda: torch.nn.functional.linear(a, b.T)) == 2 * 3 * 5 * 7
     query = torch.randn(2, 4, 11, 8)  # (batch, heads, tokens, width)
     attention = torch.nn.functional.scaled_dot_product_attention
     # scores and weighted sum, each tokens x tokens x width for every head
-    assert common.flops_of(lambda: attention(query, query, query)) == 2 * (2 * 2 * 4 * 11 * 11 * 8)
+    assert _common.flops_of(lambda: attention(query, query, query)) == 2 * (2 * 2 * 4 * 11 * 11 * 8)
 
 
-def test_the_median_call_is_reported(common: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_median_call_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0, 1, 0, 10, 0, 5, 0, 50, 0, 2, 0, 20])
-    monkeypatch.setattr(common.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(_common.time, "perf_counter", lambda: next(clock))
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in ("a", "b")}
-    assert common.alternate(calls, 3, torch.device("cpu")) == {"a": 2, "b": 20}
+    assert _common.alternate(calls, 3, torch.device("cpu")) == {"a": 2, "b": 20}
     assert order == ["a", "b"] * 3

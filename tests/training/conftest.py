@@ -1,16 +1,12 @@
-"""Recipes are in the repository, not in the package: they are imported from beside the tests."""
+"""Pictures of the recipes, and one thread for them."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-
-# Behind all else, so that the package is the installed one.
-sys.path.append(str(Path(__file__).parents[2]))
 
 from training import reranker
 from training.pictures import draw_nameless, draw_products, draw_sources, draw_things
