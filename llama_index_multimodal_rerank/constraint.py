@@ -296,7 +296,11 @@ def first_label_probabilities(
     paths = [ids + end for ids in tokens.labels]
     probabilities = [1.0] * len(paths)
 
-    def descend(written: tuple[int, ...], labels: list[int]) -> None:
+    # No recursive closure: it would be a cycle around next_logits, which can hold gigabytes of keys and
+    # values, until the garbage collector happens to look.
+    shared: list[tuple[tuple[int, ...], list[int]]] = [((), list(range(len(paths))))]
+    while shared:
+        written, labels = shared.pop()
         branches: dict[int, list[int]] = {}
         for label in labels:
             branches.setdefault(paths[label][len(written)], []).append(label)
@@ -305,7 +309,5 @@ def first_label_probabilities(
             for label in members:
                 probabilities[label] *= share
             if len(members) > 1:
-                descend((*written, token), members)
-
-    descend((), list(range(len(paths))))
+                shared.append(((*written, token), members))
     return probabilities

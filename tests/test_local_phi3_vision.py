@@ -1,6 +1,7 @@
 """The local model behind the reranker, with the tiny seeded Phi-3 Vision."""
 
 import copy
+import gc
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 from llama_index.core.schema import NodeWithScore, TextNode
 from PIL import Image
 from tiny_phi3_vision import write_folder
+from transformers import Cache
 
 from llama_index_multimodal_rerank import ImageTextQuery, LocalPhi3Vision, Phi3VisionRerank, image_node
 from llama_index_multimodal_rerank.constraint import (
@@ -348,6 +350,37 @@ def test_a_request_that_is_made_again_is_read_once(vlm):
     vlm.label_logits([asked])
     assert vlm.rank_labels([other], max_new_tokens=0) != []
     assert vlm._kept is None
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda vlm: vlm.generate((draw_picture(1),), "What is it?", max_new_tokens=2),
+        lambda vlm: vlm.label_logits([request(1, 12)]),
+        lambda vlm: vlm.rank_labels([request(1, 12), request(2, 12)], max_new_tokens=2),
+        lambda vlm: vlm.rank_labels([request(1, 3)], max_new_tokens=2, order=(1, 0, 2)),
+        lambda vlm: (
+            vlm.label_logits([each := replace(request(1, 3), asked_again=True)]),
+            vlm.rank_labels([each], max_new_tokens=2),
+        ),
+    ],
+    ids=["generate", "label_logits", "rank_labels", "known_order", "asked_again"],
+)
+def test_keys_and_values_are_freed_at_once(vlm, call):
+    """They take gigabytes, and the garbage collector waits for a number of objects, not of bytes."""
+
+    def alive():
+        return sum(issubclass(type(each), Cache) for each in gc.get_objects())
+
+    call(vlm)  # tables that stay
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        call(vlm)
+        assert alive() == before
+    finally:
+        gc.enable()
 
 
 def test_captions_look_at_fewer_tiles(checkpoint):
