@@ -27,6 +27,8 @@ from .images import (
     read_image_bytes,
 )
 from .lazy import Lazy
+from .models.batching import batch_order
+from .models.prefetch import map_ahead
 from .nodes import embedding_content, faithful_node, node_image
 
 if TYPE_CHECKING:
@@ -266,8 +268,6 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         texts = [self._tagged(text) for text in texts]
         if len(texts) <= self.embed_batch_size:
             return super().get_text_embedding_batch(texts, show_progress=show_progress, **kwargs)
-        from .models.visualized_bge import map_ahead
-
         order = _batch_order(texts)
         texts = [texts[i] for i in order]
         pictures = [text for text in texts if _has_picture(text)]
@@ -287,7 +287,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
     ) -> list[Embedding]:
         """Embed a batch, asynchronously; see :meth:`get_text_embedding_batch`."""
         texts = [self._tagged(text) for text in texts]
-        order = await asyncio.to_thread(_batch_order, texts)  # imports torch the first time
+        order = _batch_order(texts)
         vectors = await super().aget_text_embedding_batch(
             [texts[i] for i in order], show_progress=show_progress, **kwargs
         )
@@ -380,8 +380,6 @@ def _has_picture(text: str) -> TypeGuard[ImageText]:
 
 
 def _batch_order(texts: Sequence[str]) -> list[int]:
-    from .models.visualized_bge import batch_order
-
     return batch_order(
         [len(text.text if _has_picture(text) else text) for text in texts], [*map(_has_picture, texts)]
     )

@@ -6,6 +6,8 @@ import asyncio
 import copy
 import json
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -239,6 +241,24 @@ def test_a_batch_from_the_cache_needs_no_model(tiny_checkpoint: Path, pictures: 
     expected = first.get_text_embedding_batch(texts)
     without = VisualizedBGEEmbedding(model_name="/nowhere", embed_batch_size=2, embeddings_cache=cache)
     assert_close(without.get_text_embedding_batch(texts), expected)
+
+
+def test_nor_does_it_import_torch(embed_model: VisualizedBGEEmbedding, tmp_path: Path) -> None:
+    texts = ["a mug", "a cup", "a lamp"]
+    cache = SimpleKVStore()
+    embed_model.model_copy(update={"embeddings_cache": cache}).get_text_embedding_batch(texts)
+    cache.persist(str(tmp_path / "cache.json"))
+    program = f"""
+import sys
+from llama_index.core.storage.kvstore import SimpleKVStore
+from llama_index_multimodal_rerank import VisualizedBGEEmbedding
+cache = SimpleKVStore.from_persist_path({str(tmp_path / "cache.json")!r})
+model = VisualizedBGEEmbedding(model_name="/nowhere", embed_batch_size=2, embeddings_cache=cache)
+assert len(model.get_text_embedding_batch({texts!r})) == 3
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_cache_sees_changed_bytes(tiny_checkpoint: Path, pictures: list[Path]) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from llama_index_multimodal_rerank.models.visualized_bge import map_ahead
+from llama_index_multimodal_rerank.models.prefetch import map_ahead
 
 logger = logging.getLogger(__name__)
 

@@ -1,11 +1,10 @@
 """Visualized BGE: texts, pictures and pairs of both in one embedding space."""
 
-from .batching import ImageLike, Item, batch_order
 from .configuration import BASE_EN_V1_5, M3, TextConfig, VisionConfig, VisualizedBGEConfig
 from .encoder import VisualizedBGE
 from .errors import CheckpointError, ModelFilesError
+from .items import ImageLike, Item
 from .modeling import VisualizedBGEModel
-from .prefetch import map_ahead
 
 __all__ = [
     "BASE_EN_V1_5",
@@ -19,6 +18,4 @@ __all__ = [
     "VisualizedBGE",
     "VisualizedBGEConfig",
     "VisualizedBGEModel",
-    "batch_order",
-    "map_ahead",
 ]

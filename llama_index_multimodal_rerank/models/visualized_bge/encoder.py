@@ -16,14 +16,15 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ..batching import plan_batches
 from ..hardware import resolve_device, resolve_dtype
-from .batching import Entry, ImageLike, Item, parse_items, plan_batches
+from ..prefetch import map_ahead, one_late
 from .checkpoint import fill_model, is_used, save_model
 from .digest import weights_digest
 from .errors import CheckpointError
 from .files import CONFIG_NAME, WEIGHTS_NAME, WEIGHTS_REPO, HubOptions, open_model_files
+from .items import Entry, ImageLike, Item, parse_items
 from .modeling import VisualizedBGEModel, meta_model
-from .prefetch import map_ahead, one_late
 from .processing import (
     PREPROCESSING_ID,
     Int64Array,

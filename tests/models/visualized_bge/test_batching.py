@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from llama_index_multimodal_rerank.models.visualized_bge.batching import Entry, parse_items, plan_batches
-from llama_index_multimodal_rerank.models.visualized_bge.prefetch import map_ahead, one_late
+from llama_index_multimodal_rerank.models.batching import plan_batches
+from llama_index_multimodal_rerank.models.prefetch import map_ahead, one_late
+from llama_index_multimodal_rerank.models.visualized_bge.items import Entry, parse_items
 
 IMAGE = Image.new("RGB", (8, 8))
 
