@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from llama_index_multimodal_rerank.rerank_prompts import (
+from llama_index_multimodal_rerank.reranking.prompts import (
     DEFAULT_CAPTION_PROMPT,
     DEFAULT_RANK_PROMPT,
     describe_query,
@@ -27,10 +26,8 @@ from llama_index_multimodal_rerank.rerank_prompts import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from models.phi3_vision.phi3_vision_golden import GOLDEN, read_json, seeded_weights
-from models.visualized_bge.golden import write_folder
+from tests.support.phi3_vision_golden import GOLDEN, read_json, seeded_weights
+from tests.support.visualized_bge_golden import write_folder
 
 SHARD_BYTES = 2**30
 STOP_TOKENS = ("<|endoftext|>", "<|end|>")

@@ -30,8 +30,8 @@ import numpy as np
 from PIL import Image
 
 from llama_index_multimodal_rerank import ImageLoadError, ImageText, ImageTextQuery, load_image
-from llama_index_multimodal_rerank.images import check_image, image_digest
-from llama_index_multimodal_rerank.ranking import ranking_from_answer
+from llama_index_multimodal_rerank.images.sources import check_image, image_digest
+from llama_index_multimodal_rerank.reranking.ranking import ranking_from_answer
 
 SLOW_SECONDS = 2.0
 MAX_PIXELS = 4_000_000

@@ -39,14 +39,14 @@ from llama_index_multimodal_rerank import (
     Phi3VisionRerank,
     image_node,
 )
-from llama_index_multimodal_rerank.constraint import REASON, tokenize_list
-from llama_index_multimodal_rerank.rerank_prompts import (
+from llama_index_multimodal_rerank.reranking.prompts import (
     DEFAULT_CAPTION_PROMPT,
     DEFAULT_RANK_PROMPT,
     describe_query,
     list_format,
     list_labels,
 )
+from llama_index_multimodal_rerank.vlm.permutation_constraint import REASON, tokenize_list
 
 from ._checkpoints import phi3_vision_folder
 from ._common import (

@@ -17,14 +17,11 @@ from statistics import median
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from drawing import draw_picture
-from mixed_load import make_jobs, run, same
-from models.visualized_bge.golden import write_folder as write_bge
-from tiny_phi3_vision import write_folder as write_phi3
-
 from llama_index_multimodal_rerank import Phi3VisionRerank, VisualizedBGEEmbedding
+from tests.support.drawing import draw_picture
+from tests.support.mixed_load import make_jobs, run, same
+from tests.support.tiny_phi3_vision import write_folder as write_phi3
+from tests.support.visualized_bge_golden import write_folder as write_bge
 
 ALLOWED_GROWTH = 0.05
 

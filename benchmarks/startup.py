@@ -94,7 +94,7 @@ LOAD_PHI3 = """
 started = time.perf_counter()
 from PIL import Image
 from llama_index_multimodal_rerank import Cell, LocalPhi3Vision, build_sheet
-from llama_index_multimodal_rerank.vlm.interface import RankRequest
+from llama_index_multimodal_rerank.vlm.protocols import RankRequest
 import torch, transformers
 step("import", started)
 started = time.perf_counter()

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from llama_index_multimodal_rerank import ImageTextQuery, VisualizedBGEEmbedding, load_image
 from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue, draw_query_picture
-from llama_index_multimodal_rerank.demo.looks import Look
+from llama_index_multimodal_rerank.demo.drawing.looks import Look
 
 OUTPUT = Path("example-output")
 

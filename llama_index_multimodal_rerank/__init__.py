@@ -8,56 +8,56 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .embedding import VisualizedBGEEmbedding as VisualizedBGEEmbedding
-    from .image_text import ImageText as ImageText
-    from .images import ImageLoadError as ImageLoadError
-    from .images import load_image as load_image
-    from .loader import load_image_nodes as load_image_nodes
-    from .milvus import EmbeddingMismatchError as EmbeddingMismatchError
-    from .milvus import milvus_store as milvus_store
-    from .milvus_client import MilvusDiskError as MilvusDiskError
-    from .milvus_client import MilvusUnavailableError as MilvusUnavailableError
-    from .nodes import ImageTextNode as ImageTextNode
-    from .nodes import image_node as image_node
-    from .query import ImageTextQuery as ImageTextQuery
-    from .ranking import Audit as Audit
-    from .ranking import BadAnswerError as BadAnswerError
-    from .ranking import Ranking as Ranking
-    from .rerank import Phi3VisionRerank as Phi3VisionRerank
-    from .sheet import Cell as Cell
-    from .sheet import Sheet as Sheet
-    from .sheet import build_sheet as build_sheet
-    from .sparse import BGEM3SparseEmbedding as BGEM3SparseEmbedding
+    from .data.folders import load_image_nodes as load_image_nodes
+    from .embeddings.sparse import BGEM3SparseEmbedding as BGEM3SparseEmbedding
+    from .embeddings.visualized_bge import VisualizedBGEEmbedding as VisualizedBGEEmbedding
+    from .images.sources import ImageLoadError as ImageLoadError
+    from .images.sources import load_image as load_image
+    from .milvus.clients import MilvusDiskError as MilvusDiskError
+    from .milvus.clients import MilvusUnavailableError as MilvusUnavailableError
+    from .milvus.store import EmbeddingMismatchError as EmbeddingMismatchError
+    from .milvus.store import milvus_store as milvus_store
+    from .reranking.postprocessor import Phi3VisionRerank as Phi3VisionRerank
+    from .reranking.ranking import Audit as Audit
+    from .reranking.ranking import BadAnswerError as BadAnswerError
+    from .reranking.ranking import Ranking as Ranking
+    from .reranking.sheet import Cell as Cell
+    from .reranking.sheet import Sheet as Sheet
+    from .reranking.sheet import build_sheet as build_sheet
+    from .schema.image_text import ImageText as ImageText
+    from .schema.nodes import ImageTextNode as ImageTextNode
+    from .schema.nodes import image_node as image_node
+    from .schema.query import ImageTextQuery as ImageTextQuery
     from .vlm.calls import ModelCallError as ModelCallError
-    from .vlm.interface import VisionLanguageModel as VisionLanguageModel
     from .vlm.llama_index import LlamaIndexVLM as LlamaIndexVLM
     from .vlm.phi3_vision import LocalPhi3Vision as LocalPhi3Vision
+    from .vlm.protocols import VisionLanguageModel as VisionLanguageModel
 
 _HOMES = {
-    "Audit": "ranking",
-    "BGEM3SparseEmbedding": "sparse",
-    "BadAnswerError": "ranking",
-    "Cell": "sheet",
-    "EmbeddingMismatchError": "milvus",
-    "ImageLoadError": "images",
-    "ImageText": "image_text",
-    "ImageTextNode": "nodes",
-    "ImageTextQuery": "query",
+    "Audit": "reranking.ranking",
+    "BGEM3SparseEmbedding": "embeddings.sparse",
+    "BadAnswerError": "reranking.ranking",
+    "Cell": "reranking.sheet",
+    "EmbeddingMismatchError": "milvus.store",
+    "ImageLoadError": "images.sources",
+    "ImageText": "schema.image_text",
+    "ImageTextNode": "schema.nodes",
+    "ImageTextQuery": "schema.query",
     "LlamaIndexVLM": "vlm.llama_index",
     "LocalPhi3Vision": "vlm.phi3_vision",
-    "MilvusDiskError": "milvus_client",
-    "MilvusUnavailableError": "milvus_client",
+    "MilvusDiskError": "milvus.clients",
+    "MilvusUnavailableError": "milvus.clients",
     "ModelCallError": "vlm.calls",
-    "Phi3VisionRerank": "rerank",
-    "Ranking": "ranking",
-    "Sheet": "sheet",
-    "VisionLanguageModel": "vlm.interface",
-    "VisualizedBGEEmbedding": "embedding",
-    "build_sheet": "sheet",
-    "image_node": "nodes",
-    "load_image": "images",
-    "load_image_nodes": "loader",
-    "milvus_store": "milvus",
+    "Phi3VisionRerank": "reranking.postprocessor",
+    "Ranking": "reranking.ranking",
+    "Sheet": "reranking.sheet",
+    "VisionLanguageModel": "vlm.protocols",
+    "VisualizedBGEEmbedding": "embeddings.visualized_bge",
+    "build_sheet": "reranking.sheet",
+    "image_node": "schema.nodes",
+    "load_image": "images.sources",
+    "load_image_nodes": "data.folders",
+    "milvus_store": "milvus.store",
 }
 
 __version__ = "0.1.0"

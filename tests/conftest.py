@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from drawing import draw_picture
 from hypothesis import HealthCheck, settings
-from models.visualized_bge.golden import write_folder
+from support.drawing import draw_picture
+from support.visualized_bge_golden import write_folder
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue
 
-pytest.register_assert_rewrite("milvus_behaviour")
+pytest.register_assert_rewrite("support.milvus_behaviour")
 
 # Speed is no subject of tests: a busy machine must not fail them.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_phi3_vision import write_folder
+from support.tiny_phi3_vision import write_folder
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HIT = re.compile(r"^  (\d)\. (\d\.\d{3})  (\S+)$", re.MULTILINE)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from llama_index.core import Settings
-from tiny_phi3_vision import write_folder
+from support.tiny_phi3_vision import write_folder
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from openai_server import OpenAIServer, leaves_one_out
 from PIL import Image
+from support.openai_server import OpenAIServer, leaves_one_out
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 # Stands for llama-index-llms-openai-like, which the tests do not need.
 OPENAI_LIKE = """
-from openai_server import OpenAICompatible
+from support.openai_server import OpenAICompatible
 
 class OpenAILike(OpenAICompatible):
     def __init__(self, model, api_base, api_key, is_chat_model, max_tokens, temperature, max_retries):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_phi3_vision import write_folder
+from support.tiny_phi3_vision import write_folder
 
 from llama_index_multimodal_rerank import LocalPhi3Vision, VisualizedBGEEmbedding
 

@@ -31,8 +31,8 @@ from llama_index_multimodal_rerank.models.visualized_bge import (
     VisualizedBGEConfig,
     VisualizedBGEModel,
 )
-from llama_index_multimodal_rerank.models.visualized_bge.checkpoint import upstream_state_dict
 from llama_index_multimodal_rerank.models.visualized_bge.processing import TextTokenizer
+from llama_index_multimodal_rerank.models.visualized_bge.state_dict import upstream_state_dict
 
 from .batches import BatchSampler
 from .loop import Schedule, Stage, run

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES
+from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGEModel
 from llama_index_multimodal_rerank.models.visualized_bge.processing import normalize_crops
 

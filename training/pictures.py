@@ -24,9 +24,9 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from llama_index_multimodal_rerank.demo.drawing import draw_product
-from llama_index_multimodal_rerank.demo.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
-from llama_index_multimodal_rerank.demo.sources import draw_source
+from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
+from llama_index_multimodal_rerank.demo.drawing.products import draw_product
+from llama_index_multimodal_rerank.demo.drawing.sources import draw_source
 
 from . import strange
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES, Look
+from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES, Look
 from llama_index_multimodal_rerank.demo.queries import describe
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionProcessor
 

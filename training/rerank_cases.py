@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llama_index_multimodal_rerank.constraint import CLOSE, OPEN, REASON, SEPARATOR
-from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES, Look
+from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES, Look
 from llama_index_multimodal_rerank.demo.queries import DemoQuery, describe, make_query
-from llama_index_multimodal_rerank.rerank_prompts import (
+from llama_index_multimodal_rerank.reranking.prompts import (
     DEFAULT_CAPTION_PROMPT,
     DEFAULT_RANK_PROMPT,
     describe_query,
     list_format,
     list_labels,
 )
+from llama_index_multimodal_rerank.vlm.permutation_constraint import CLOSE, OPEN, REASON, SEPARATOR
 
 from .pictures import Drawn
 from .sheets import Pick

@@ -13,10 +13,17 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from llama_index_multimodal_rerank.demo.drawing import draw_shape
-from llama_index_multimodal_rerank.demo.fields import Field, cover, fill, lay, noise, pixel_size, scatter
-from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES
-from llama_index_multimodal_rerank.demo.outlines import (
+from llama_index_multimodal_rerank.demo.drawing.fields import (
+    Field,
+    cover,
+    fill,
+    lay,
+    noise,
+    pixel_size,
+    scatter,
+)
+from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES
+from llama_index_multimodal_rerank.demo.drawing.outlines import (
     DARK,
     METAL,
     WHITE,
@@ -32,9 +39,10 @@ from llama_index_multimodal_rerank.demo.outlines import (
     flat,
     rounded,
 )
-from llama_index_multimodal_rerank.demo.palettes import Palette, palette
-from llama_index_multimodal_rerank.demo.patterns import paint
-from llama_index_multimodal_rerank.demo.shapes import SHAPES
+from llama_index_multimodal_rerank.demo.drawing.palettes import Palette, palette
+from llama_index_multimodal_rerank.demo.drawing.patterns import paint
+from llama_index_multimodal_rerank.demo.drawing.products import draw_shape
+from llama_index_multimodal_rerank.demo.drawing.shapes import SHAPES
 
 _DETAIL_COLOURS: tuple[Colour, ...] = (WHITE, DARK, METAL, "trim", "ground", "ink")
 

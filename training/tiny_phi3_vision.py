@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES, Look
+from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES, Look
 from llama_index_multimodal_rerank.demo.queries import (
     KIND_WORDS,
     SOURCES,
@@ -27,7 +27,7 @@ from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionImageProcessor,
     Phi3VisionProcessor,
 )
-from llama_index_multimodal_rerank.rerank_prompts import (
+from llama_index_multimodal_rerank.reranking.prompts import (
     DEFAULT_CAPTION_PROMPT,
     DEFAULT_RANK_PROMPT,
     describe_query,

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from llama_index_multimodal_rerank.demo.looks import COLOURS, HELD_OUT, KINDS, SURFACES
+from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, HELD_OUT, KINDS, SURFACES
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
 from llama_index_multimodal_rerank.models.phi3_vision.image_embedding_phi3_vision import merge_patches
-from llama_index_multimodal_rerank.sheet_layout import Box
+from llama_index_multimodal_rerank.reranking.sheet_layout import Box
 
 from .pictures import NONE
 from .rerank_cases import Case, Cases

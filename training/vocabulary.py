@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from llama_index_multimodal_rerank.demo.looks import COLOURS, KINDS, SURFACES
+from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES
 from llama_index_multimodal_rerank.demo.queries import KIND_WORDS, SOURCES, SURFACE_WORDS, all_wordings
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
+from .drawing.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
 from .queries import FAMILIES, DemoQuery, make_query
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _draw_all(products: Sequence[Product], show_progress: bool) -> None:
     from tqdm.auto import tqdm
 
     def draw(job: tuple[int, Product]) -> None:
-        from .drawing import draw_product
+        from .drawing.products import draw_product
 
         seed, product = job
         draw_product(product.look, seed).save(product.path, "JPEG", quality=JPEG_QUALITY)
@@ -148,8 +148,8 @@ def draw_query_picture(picture: Look | str, seed: int) -> Image:
         picture: a product, or one of ``SURFACES``.
         seed: a number from 0 to 499,999.
     """
-    from .drawing import draw_product
-    from .sources import draw_source
+    from .drawing.products import draw_product
+    from .drawing.sources import draw_source
 
     if not 0 <= seed < _QUERY_SEEDS:
         raise ValueError(f"seed must be from 0 to {_QUERY_SEEDS - 1:,}, got {seed}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
+from .drawing.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
 
 if TYPE_CHECKING:
     import numpy as np

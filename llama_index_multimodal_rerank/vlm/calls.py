@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from .interface import (
+from .protocols import (
     AsyncModel,
     ConstrainedModel,
     JsonModel,

@@ -17,7 +17,7 @@ from llama_index.core.llms import LLM
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from tenacity import AsyncRetrying, Retrying
 
-from .retrying import is_refusal_of_parameters, retry_options
+from .retries import is_refusal_of_parameters, retry_options
 
 if TYPE_CHECKING:
     from PIL.Image import Image

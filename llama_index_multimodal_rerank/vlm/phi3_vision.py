@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..demo.checkpoints import DEMO, checkpoint_folder
 from ..lazy import Lazy
-from .interface import LabelRanking, RankRequest
+from .protocols import LabelRanking, RankRequest
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from ..constraint import ListTokens
     from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
-    from .reading import Prompt, Reading
+    from .decoding import Prompt, Reading
+    from .permutation_constraint import ListTokens
 
 DEFAULT_MODEL_NAME = "microsoft/Phi-3-vision-128k-instruct"
 DEFAULT_NUM_CROPS = 16
@@ -160,7 +160,7 @@ class LocalPhi3Vision:
         """
         import torch
 
-        from ..constraint import first_label_probabilities
+        from .permutation_constraint import first_label_probabilities
 
         loaded = self.load()
         tokens = self._tokens(loaded, _num_labels(requests))
@@ -181,8 +181,13 @@ class LocalPhi3Vision:
         """Write complete rankings under the permutation constraint; see ``ConstrainedModel``."""
         import torch
 
-        from ..constraint import REASON, PermutationConstraint, PermutationLogitsProcessor, read_list
-        from .reading import write_list
+        from .decoding import write_list
+        from .permutation_constraint import (
+            REASON,
+            PermutationConstraint,
+            PermutationLogitsProcessor,
+            read_list,
+        )
 
         loaded = self.load()
         tokens = self._tokens(loaded, _num_labels(requests), REASON if max_new_tokens else "")
@@ -209,7 +214,7 @@ class LocalPhi3Vision:
     # -- parts --------------------------------------------------------------------------------
 
     def _tokens(self, loaded: _Loaded, num_labels: int, ending: str = "") -> ListTokens:
-        from ..constraint import tokenize_list
+        from .permutation_constraint import tokenize_list
 
         key = (num_labels, ending)
         if key not in self._list_tokens:
@@ -222,7 +227,7 @@ class LocalPhi3Vision:
         """Read requests up to the opening of the list, unless that was done in the last call."""
         import torch
 
-        from .reading import Reading
+        from .decoding import Reading
 
         kept, self._kept = self._kept, None
         if kept is not None and len(kept[0]) == len(requests) and all(map(operator.is_, kept[0], requests)):
@@ -231,7 +236,7 @@ class LocalPhi3Vision:
         return Reading(loaded.model, prompt)
 
     def _prepare(self, loaded: _Loaded, requests: Sequence[RankRequest], num_crops: int) -> Prompt:
-        from .reading import Prompt
+        from .decoding import Prompt
 
         features: list[torch.Tensor] = []
         sizes: list[list[list[int]]] = []

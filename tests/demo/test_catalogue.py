@@ -15,8 +15,8 @@ from llama_index_multimodal_rerank.demo.catalogue import (
     draw_query_picture,
     held_out_queries,
 )
-from llama_index_multimodal_rerank.demo.drawing import draw_product
-from llama_index_multimodal_rerank.demo.looks import Look
+from llama_index_multimodal_rerank.demo.drawing.looks import Look
+from llama_index_multimodal_rerank.demo.drawing.products import draw_product
 from llama_index_multimodal_rerank.demo.queries import COMPOSED
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llama_index_multimodal_rerank.demo.drawing import draw_product
-from llama_index_multimodal_rerank.demo.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
+from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
+from llama_index_multimodal_rerank.demo.drawing.products import draw_product
 from training import pictures
 from training.pictures import draw_nameless, draw_products, draw_sources, draw_things
 from training.strange import draw_thing

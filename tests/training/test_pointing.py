@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llama_index_multimodal_rerank.sheet_layout import Box
+from llama_index_multimodal_rerank.reranking.sheet_layout import Box
 from training.decoder import Student
 from training.pointing import HEADS, places_of, pointing_loss
 from training.questions import Questions, question_batch

@@ -13,11 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from llama_index_multimodal_rerank import build_sheet
-from llama_index_multimodal_rerank.demo.looks import Look
+from llama_index_multimodal_rerank.demo.drawing.looks import Look
 from llama_index_multimodal_rerank.demo.queries import DemoQuery
-from llama_index_multimodal_rerank.sheet import Cell
-from llama_index_multimodal_rerank.vlm.interface import RankRequest
+from llama_index_multimodal_rerank.reranking.sheet import Cell
 from llama_index_multimodal_rerank.vlm.phi3_vision import LocalPhi3Vision
+from llama_index_multimodal_rerank.vlm.protocols import RankRequest
 from training import decoder, reranker
 from training.decoder import Student
 from training.pictures import NONE

@@ -19,10 +19,9 @@ from tqdm import tqdm
 from ..batching import plan_batches
 from ..hardware import resolve_device, resolve_dtype
 from ..prefetch import map_ahead, one_late
-from .checkpoint import fill_model, is_used, save_model
 from .digest import weights_digest
 from .errors import CheckpointError
-from .files import CONFIG_NAME, WEIGHTS_NAME, WEIGHTS_REPO, HubOptions, open_model_files
+from .hub import CONFIG_NAME, WEIGHTS_NAME, WEIGHTS_REPO, HubOptions, open_model_files
 from .items import Entry, ImageLike, Item, parse_items
 from .modeling import VisualizedBGEModel, meta_model
 from .processing import (
@@ -34,6 +33,7 @@ from .processing import (
     normalize_crops,
     truncate,
 )
+from .state_dict import fill_model, is_used, save_model
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import phi3_vision_golden as golden
 import pytest
 import torch
+from support import phi3_vision_golden as golden
 from transformers import PreTrainedTokenizerFast
 
 from llama_index_multimodal_rerank.models.phi3_vision import (

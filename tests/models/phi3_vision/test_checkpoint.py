@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import phi3_vision_golden as golden
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from support import phi3_vision_golden as golden
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 from transformers.quantizers import HfQuantizer
 from transformers.quantizers.auto import register_quantization_config, register_quantizer

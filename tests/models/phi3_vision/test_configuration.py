@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import phi3_vision_golden as golden
 import pytest
 import torch
+from support import phi3_vision_golden as golden
 from transformers import CLIPVisionConfig
 
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionConfig

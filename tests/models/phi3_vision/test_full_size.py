@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import phi3_vision_golden as golden
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import phi3_vision_golden as golden
 
 logger = logging.getLogger(__name__)
 BYTES = 8293242880

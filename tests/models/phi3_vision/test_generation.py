@@ -4,9 +4,9 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
-import phi3_vision_golden as golden
 import pytest
 import torch
+from support import phi3_vision_golden as golden
 from transformers import (
     LogitsProcessor,
     LogitsProcessorList,

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import phi3_vision_golden as golden
 import pytest
 import torch
+from support import phi3_vision_golden as golden
 
 from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionForConditionalGeneration,

@@ -6,10 +6,10 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-import phi3_vision_golden as golden
 import pytest
 import torch
 from PIL import Image
+from support import phi3_vision_golden as golden
 
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionImageProcessor
 

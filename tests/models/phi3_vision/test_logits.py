@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import phi3_vision_golden as golden
 import pytest
 import torch
+from support import phi3_vision_golden as golden
 from transformers import Phi3Model, StaticCache
 
 from llama_index_multimodal_rerank.models.phi3_vision import (

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import phi3_vision_golden as golden
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from support import phi3_vision_golden as golden
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionImageProcessor, Phi3VisionProcessor

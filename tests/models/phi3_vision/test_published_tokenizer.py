@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import phi3_vision_golden as golden
 import pytest
+from support import phi3_vision_golden as golden
 
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionProcessor
 

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import phi3_vision_golden as golden
 import pytest
 import torch
+from support import phi3_vision_golden as golden
 from transformers import (
     AutoConfig,
     AutoImageProcessor,

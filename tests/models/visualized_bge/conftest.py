@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
+from support.visualized_bge_golden import write_folder
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
-
-from .golden import write_folder
 
 
 @pytest.fixture(autouse=True)

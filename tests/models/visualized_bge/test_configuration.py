@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.visualized_bge_golden import CASES, config
 
 from llama_index_multimodal_rerank.models.visualized_bge import BASE_EN_V1_5, M3, VisualizedBGEConfig
-
-from .golden import CASES, config
 
 
 @pytest.mark.parametrize(("released", "model"), [(BASE_EN_V1_5, "full_base"), (M3, "full_m3")])

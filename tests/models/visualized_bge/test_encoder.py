@@ -15,10 +15,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.visualized_bge_golden import IMAGES, TINY, case, config, golden, write_folder
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
-
-from .golden import IMAGES, TINY, case, config, golden, write_folder
 
 TEXTS = ("turtle", "A red striped jacket with two pockets.", "O papagaio verde está debaixo da árvore.")
 PICTURES = ("rgb.png", "gray.png", "tiny.png")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.visualized_bge_golden import CASES, GOLDEN, IMAGES, TINY, case, cases, golden, write_folder
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 from llama_index_multimodal_rerank.models.visualized_bge.processing import (
@@ -23,8 +24,6 @@ from llama_index_multimodal_rerank.models.visualized_bge.processing import (
     normalize_crops,
     truncate,
 )
-
-from .golden import CASES, GOLDEN, IMAGES, TINY, case, cases, golden, write_folder
 
 FULL_M3 = pytest.param("full_m3", marks=pytest.mark.slow)
 

@@ -1,0 +1,1 @@
+"""Draws the demo's catalogue: products, and where their surfaces come from."""

@@ -1,0 +1,1 @@
+"""The one door through which outside bytes come in."""

@@ -1,0 +1,1 @@
+"""A standard MilvusVectorStore, and the clients in it."""

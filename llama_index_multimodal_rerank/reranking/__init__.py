@@ -1,0 +1,1 @@
+"""Reranking: from candidates to one order."""

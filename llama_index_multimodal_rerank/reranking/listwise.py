@@ -1,0 +1,305 @@
+"""The reranking algorithm: from candidates to one order, as a generator of model calls.
+
+It yields what it wants to ask and is sent the answers, so that it does not know whether a thread or an
+event loop carries them out.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Generator, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from llama_index.core.prompts import BasePromptTemplate
+
+from ..images.sources import image_digest
+from ..vlm.calls import Generate, ModelCall, ModelReply, RankLabels, ScoreLabels
+from ..vlm.protocols import ConstrainedModel, JsonModel, LabelRanking, RankRequest, VisionLanguageModel
+from .aggregation import borda_count, kendall_w
+from .candidates import Candidate, QueryContent
+from .prompts import (
+    describe_candidates,
+    describe_query,
+    json_format,
+    list_format,
+    list_labels,
+    ranking_schema,
+)
+from .ranking import (
+    Audit,
+    BadAnswerError,
+    OnBadAnswer,
+    Ranking,
+    kept_order,
+    rank_scores,
+    ranking_from_answer,
+    step_scores,
+)
+from .sheet import build_sheet
+from .windows import sliding_windows
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Steps = Generator[ModelCall, ModelReply, Any]
+
+FURTHER_ATTEMPTS = 2
+"""How often ``on_bad_answer="retry"`` asks again before it repairs."""
+
+MANY_WINDOWS = 4
+"""From this many windows on there is a progress bar, on a terminal."""
+
+CAPTION_TOKENS = 64
+CAPTIONS_KEPT = 1024
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a query.
+
+    Attributes:
+        order: candidate indices, best first; all of them.
+        scores: score of each place of ``order``, never rising.
+        reason: why the first is first, or None.
+        caption: caption of the query picture, or None.
+        audits: one per answer, in the order asked.
+        confidence: agreement of permutations in the last window, or None.
+    """
+
+    order: tuple[int, ...]
+    scores: tuple[float, ...]
+    reason: str | None
+    caption: str | None
+    audits: tuple[Audit, ...]
+    confidence: float | None
+
+
+@dataclass(frozen=True)
+class RerankSteps:
+    """Settings of the algorithm, and the algorithm. Fields as in ``Phi3VisionRerank``.
+
+    Attributes:
+        captions: captions made so far, by model, prompt and picture; may be shared.
+    """
+
+    model: VisionLanguageModel
+    strategy: Literal["first_token", "listwise"]
+    window: int
+    stride: int
+    permutations: int
+    seed: int
+    caption: bool
+    explain: bool
+    show_text: bool
+    num_crops: int
+    max_new_tokens: int
+    on_bad_answer: OnBadAnswer
+    rank_prompt: BasePromptTemplate
+    caption_prompt: BasePromptTemplate
+    save_sheets: Path | None
+    captions: MutableMapping[tuple[str, str, str], str]
+
+    def run(self, query: QueryContent, candidates: Sequence[Candidate]) -> Steps:
+        """Rank candidates; the generator returns an :class:`Outcome`."""
+        n = len(candidates)
+        if n == 0 or all(each.problem is not None for each in candidates):
+            nothing = kept_order(n, error="no candidate can be looked at" if n else None)
+            return Outcome(nothing.order, (0.0,) * n, None, None, (nothing.audit,), None)
+        if n == 1 and not self.explain:
+            only = kept_order(1)
+            return Outcome(only.order, only.scores, None, None, (only.audit,), None)
+        caption = yield from self._caption(query.picture)
+        order = list(range(n))
+        audits: list[Audit] = []
+        spans = sliding_windows(n, self.window, self.stride)
+        for start, end in _progress(spans):
+            members = order[start:end]
+            ranking, asked = yield from self._rank_window(
+                query, caption, [candidates[index] for index in members], explain=self.explain and start == 0
+            )
+            order[start:end] = [members[place] for place in ranking.order]
+            audits += asked
+        # Probabilities of different sheets say nothing about each other; only the order does.
+        scores = ranking.scores if len(spans) == 1 else rank_scores(n)
+        order, scores = unreadable_last(order, scores, candidates)
+        # An answer may hold a reason that nobody asked for, or for one that cannot be seen.
+        explained = self.explain and order[0] == members[ranking.order[0]]
+        reason = ranking.reason if explained else None
+        return Outcome(tuple(order), scores, reason, caption, tuple(audits), ranking.confidence)
+
+    # -- the query's caption ------------------------------------------------------------------
+
+    def _caption(self, picture: Image | None) -> Steps:
+        if picture is None or not self.caption:
+            return None
+        prompt = self.caption_prompt.format()
+        key = (self.model.model_name, prompt, image_digest(picture))
+        if key not in self.captions:
+            replies = yield Generate((RankRequest((picture,), prompt, 0),), CAPTION_TOKENS)
+            text = " ".join(cast("list[str]", replies)[0].split())
+            if len(self.captions) >= CAPTIONS_KEPT:
+                self.captions.clear()
+            self.captions[key] = text
+        return self.captions.get(key) or None
+
+    # -- one window ---------------------------------------------------------------------------
+
+    def _rank_window(
+        self, query: QueryContent, caption: str | None, members: Sequence[Candidate], *, explain: bool
+    ) -> Steps:
+        """Rank the candidates of one sheet; returns (Ranking, audits)."""
+        n = len(members)
+        if n == 1 and not explain:
+            return kept_order(1), []
+        shuffles = self._shuffles(n)
+        requests = tuple(
+            self._request(query, caption, [members[place] for place in shuffle], explain=explain)
+            for shuffle in shuffles
+        )
+        if self.strategy == "first_token" and explain and len(shuffles) == 1:  # then for the reason
+            requests = tuple(replace(request, asked_again=True) for request in requests)
+        with_list = explain and len(shuffles) == 1 and self.strategy == "listwise"
+        rankings = yield from self._ask(requests, explain=with_list)
+        audits = [ranking.audit for ranking in rankings]
+        ranking = _consensus(shuffles, rankings)
+        # A reason that was written with the list is all there is, if it is empty, too.
+        if explain and not with_list and isinstance(self.model, ConstrainedModel):
+            if len(shuffles) > 1:
+                requests = (self._request(query, caption, members, explain=True),)
+            replies = yield RankLabels(requests, self.max_new_tokens, ranking.order)
+            text = cast("list[LabelRanking]", replies)[0].text
+            ranking = replace(ranking, reason=text or None)
+        return ranking, audits
+
+    def _shuffles(self, n: int) -> list[list[int]]:
+        """Return, for each sheet, which candidate has which label."""
+        if self.permutations == 1:
+            return [list(range(n))]
+        generator = random.Random(self.seed)  # noqa: S311 (no secret)
+        return [generator.sample(range(n), n) for _ in range(self.permutations)]
+
+    def _request(
+        self, query: QueryContent, caption: str | None, members: Sequence[Candidate], *, explain: bool
+    ) -> RankRequest:
+        sheet = build_sheet(
+            [member.cell for member in members],
+            query.picture,
+            num_crops=self.num_crops,
+            show_text=self.show_text,
+        )
+        if self.save_sheets is not None:
+            self.save_sheets.mkdir(parents=True, exist_ok=True)
+            name = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.monotonic_ns()}-{uuid.uuid4().hex[:6]}.png"
+            sheet.image.save(self.save_sheets / name)
+        prompt = self.rank_prompt.format(
+            query=describe_query(query.text, has_picture=query.picture is not None, caption=caption),
+            query_str=query.text,
+            query_caption=caption or "",
+            num_candidates=str(len(members)),
+            labels=list_labels(len(members)),
+            candidate_texts=describe_candidates([member.cell.text for member in members]),
+            answer_format=self._answer_format(explain),
+        )
+        return RankRequest((sheet.image,), prompt, len(members))
+
+    def _answer_format(self, explain: bool) -> str:
+        if isinstance(self.model, ConstrainedModel):
+            return list_format(explain=explain, declared=False)
+        if isinstance(self.model, JsonModel):
+            return json_format(explain=explain)
+        return list_format(explain=explain, declared=True)
+
+    def _ask(self, requests: tuple[RankRequest, ...], *, explain: bool) -> Steps:
+        """Rank the sheets of a batch; returns one Ranking of labels per request."""
+        n = requests[0].num_labels
+        if self.strategy == "first_token":
+            logits = yield ScoreLabels(requests)
+            return [_from_logits(each) for each in cast("list[list[float]]", logits)]
+        if isinstance(self.model, ConstrainedModel):
+            written = yield RankLabels(requests, self.max_new_tokens if explain else 0)
+            audit = Audit(expected=n, source="constraint", listed=n)
+            return [
+                Ranking(each.order, step_scores(each.probabilities), each.text or None, audit)
+                for each in cast("list[LabelRanking]", written)
+            ]
+        return (yield from self._ask_for_text(requests))
+
+    def _ask_for_text(self, requests: tuple[RankRequest, ...]) -> Steps:
+        n = requests[0].num_labels
+        # Half a dozen tokens per entry hold it in any of the usual forms.
+        tokens = 6 * n + 32 + self.max_new_tokens
+        schema = ranking_schema(n, explain=self.explain)
+        rankings: dict[int, Ranking] = {}
+        open_requests = dict(enumerate(requests))
+        attempts = 1 + (FURTHER_ATTEMPTS if self.on_bad_answer == "retry" else 0)
+        for attempt in range(1, attempts + 1):
+            replies = yield Generate(tuple(open_requests.values()), tokens, schema)
+            policy: OnBadAnswer = self.on_bad_answer
+            if policy == "retry" and attempt == attempts:
+                policy = "repair"
+            for number, text in zip(list(open_requests), cast("list[str]", replies), strict=True):
+                try:
+                    ranking = ranking_from_answer(text, n, on_bad_answer=policy)
+                except BadAnswerError as error:
+                    if policy == "raise":
+                        raise
+                    open_requests[number] = _again(requests[number], error.audit)
+                    continue
+                audit = replace(ranking.audit, attempts=attempt)
+                rankings[number] = replace(ranking, audit=audit)
+                del open_requests[number]
+            if not open_requests:
+                break
+        return [rankings[number] for number in range(len(requests))]
+
+
+def _again(request: RankRequest, audit: Audit) -> RankRequest:
+    return replace(
+        request,
+        prompt=f"{request.prompt}\nYour last answer was not a complete ranking: {audit.describe()}. Name "
+        f"each of the numbers 1 to {request.num_labels} exactly once.",
+    )
+
+
+def _from_logits(logits: Sequence[float]) -> Ranking:
+    import torch
+
+    probabilities = torch.softmax(torch.nan_to_num(torch.tensor(logits, dtype=torch.float64)), dim=0).tolist()
+    order = sorted(range(len(probabilities)), key=lambda label: (-probabilities[label], label))
+    audit = Audit(expected=len(order), source="first_token", listed=len(order))
+    return Ranking(tuple(order), tuple(probabilities[label] for label in order), None, audit)
+
+
+def _consensus(shuffles: Sequence[Sequence[int]], rankings: Sequence[Ranking]) -> Ranking:
+    """Turn rankings of labels into one ranking of candidates."""
+    orders = [
+        tuple(shuffle[label] for label in ranking.order)
+        for shuffle, ranking in zip(shuffles, rankings, strict=True)
+    ]
+    if len(orders) == 1:
+        return replace(rankings[0], order=orders[0])
+    order, scores = borda_count(orders)
+    reasons = (each.reason for own, each in zip(orders, rankings, strict=True) if own[0] == order[0])
+    reason = next((reason for reason in reasons if reason), None)
+    return Ranking(order, scores, reason, rankings[0].audit, confidence=kendall_w(orders))
+
+
+def unreadable_last(
+    order: Sequence[int], scores: Sequence[float], candidates: Sequence[Candidate]
+) -> tuple[list[int], tuple[float, ...]]:
+    """Move candidates that could not be looked at behind the others, in their retrieval order, at score 0."""
+    readable = [index for index in order if candidates[index].problem is None]
+    unreadable = sorted(index for index in order if candidates[index].problem is not None)
+    kept = [score for index, score in zip(order, scores, strict=True) if candidates[index].problem is None]
+    return readable + unreadable, (*kept, *(0.0 for _ in unreadable))
+
+
+def _progress(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    from tqdm.auto import tqdm
+
+    # None: on a terminal only.
+    yield from tqdm(spans, desc="Reranking", disable=None if len(spans) >= MANY_WINDOWS else True)

@@ -1,0 +1,239 @@
+"""A complete ranking, whatever the model answered: audit and repair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from .answer_parser import Entry, parse_answer
+
+OnBadAnswer = Literal["repair", "retry", "keep_order", "raise"]
+ON_BAD_ANSWER: tuple[str, ...] = get_args(OnBadAnswer)
+
+_QUOTED_CHARS = 300
+
+
+class BadAnswerError(ValueError):
+    """An answer that does not rank every candidate exactly once.
+
+    Attributes:
+        audit: what is wrong with it.
+    """
+
+    def __init__(self, audit: Audit) -> None:
+        super().__init__(audit)
+        self.audit = audit
+
+    def __str__(self) -> str:
+        return (
+            f"the model's answer is not a ranking of {self.audit.expected} candidates: "
+            f"{self.audit.describe()}. It answered {self.audit.answer!r}. Set on_bad_answer to 'repair', "
+            "'retry' or 'keep_order' to go on with what there is, or use a local model, whose answers are "
+            "constrained."
+        )
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an answer got right and wrong, and what was done about it. Labels count from 1.
+
+    Attributes:
+        expected: how many candidates there were.
+        source: where the order comes from: ``"constraint"`` (a decoder that cannot err),
+            ``"first_token"`` (label probabilities), ``"answer"`` (text that was parsed), ``"none"``
+            (there was nothing to ask, or no answer).
+        listed: entries in the answer's list.
+        missing: labels left out.
+        duplicates: labels listed again, once per repetition.
+        out_of_range: numbers that are no label, 0 among them.
+        refused: entries that are no whole numbers, as text.
+        conflicting_lists: lists in the answer that contradict each other, if more than one.
+        action: ``"none"``, ``"repaired"`` or ``"kept_order"``.
+        attempts: answers asked for; more than 1 after ``"retry"``.
+        error: what went wrong, where there was no answer to audit.
+        answer: the beginning of the answer, where it was not clean.
+    """
+
+    expected: int
+    source: Literal["constraint", "first_token", "answer", "none"] = "answer"
+    listed: int = 0
+    missing: tuple[int, ...] = ()
+    duplicates: tuple[int, ...] = ()
+    out_of_range: tuple[int, ...] = ()
+    refused: tuple[str, ...] = ()
+    conflicting_lists: int = 0
+    action: Literal["none", "repaired", "kept_order"] = "none"
+    attempts: int = 1
+    error: str | None = None
+    answer: str | None = None
+
+    @property
+    def clean(self) -> bool:
+        """Whether every candidate was listed exactly once and nothing else was."""
+        return not (
+            self.missing
+            or self.duplicates
+            or self.out_of_range
+            or self.refused
+            or self.conflicting_lists
+            or self.error
+        )
+
+    def describe(self) -> str:
+        """Say in one line what is wrong."""
+        if self.error:
+            return self.error
+        if not self.listed:
+            return "it declares no list"
+        findings = [
+            (f"{len(self.missing)} left out ({_quote(self.missing)})", self.missing),
+            (f"{len(self.duplicates)} listed again ({_quote(self.duplicates)})", self.duplicates),
+            (f"{len(self.out_of_range)} out of range ({_quote(self.out_of_range)})", self.out_of_range),
+            (f"{len(self.refused)} no numbers ({_quote(self.refused)})", self.refused),
+            (f"{self.conflicting_lists} lists that contradict each other", self.conflicting_lists),
+        ]
+        return "; ".join(text for text, found in findings if found) or "nothing"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is worth keeping, as JSON values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if value not in ((), None) and (name != "conflicting_lists" or value)
+        }
+
+
+def _quote(entries: Sequence[Entry]) -> str:
+    shown = ", ".join(str(entry) for entry in entries[:8])
+    return shown if len(entries) <= 8 else f"{shown}, …"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A complete order of n candidates. Checked when made.
+
+    Attributes:
+        order: candidate indices from 0, best first; each exactly once.
+        scores: score of the candidate at the same place of ``order``, from 1 down to 0, never
+            rising down the list. What they mean: :func:`step_scores`, :func:`rank_scores` and
+            ``docs/reranking.md``.
+        reason: why the first is first, in the model's words, or None.
+        audit: how the order came about.
+        confidence: agreement of several orders, 0 to 1, or None if there was one only.
+
+    Raises:
+        ValueError: ``order`` is not a permutation, or ``scores`` rise or are not finite.
+    """
+
+    order: tuple[int, ...]
+    scores: tuple[float, ...]
+    reason: str | None
+    audit: Audit
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        if sorted(self.order) != list(range(len(self.order))):
+            raise ValueError(f"order must hold each of 0..{len(self.order) - 1} once, got {self.order}")
+        if len(self.scores) != len(self.order):
+            raise ValueError(f"{len(self.order)} candidates, but {len(self.scores)} scores")
+        if not all(map(math.isfinite, self.scores)):
+            raise ValueError(f"scores must be finite, got {self.scores}")
+        if any(later > earlier for earlier, later in zip(self.scores, self.scores[1:], strict=False)):
+            raise ValueError(f"scores must not rise down the list, got {self.scores}")
+
+
+def rank_scores(n: int) -> tuple[float, ...]:
+    """Return n, n-1 … 1 over n: scores that say no more than the order does."""
+    return tuple((n - position) / n for position in range(n))
+
+
+def step_scores(probabilities: Sequence[float]) -> tuple[float, ...]:
+    """Make the step probabilities of a decoded list monotone.
+
+    Args:
+        probabilities: at each step, the probability of the label chosen among those left.
+
+    Returns:
+        Their running product: the probability the model gives to the list down to this place.
+    """
+    scores: list[float] = []
+    for probability in probabilities:
+        scores.append((scores[-1] if scores else 1.0) * min(max(probability, 0.0), 1.0))
+    return tuple(scores)
+
+
+def audit_entries(entries: Sequence[Entry], n: int) -> Audit:
+    """Count what is wrong with a list of labels 1..n."""
+    numbers = [entry for entry in entries if isinstance(entry, int)]
+    valid = [number for number in numbers if 1 <= number <= n]
+    seen: set[int] = set()
+    duplicates = [number for number in valid if number in seen or seen.add(number)]  # type: ignore[func-returns-value]
+    return Audit(
+        expected=n,
+        listed=len(entries),
+        missing=tuple(label for label in range(1, n + 1) if label not in seen),
+        duplicates=tuple(duplicates),
+        out_of_range=tuple(number for number in numbers if not 1 <= number <= n),
+        refused=tuple(entry for entry in entries if isinstance(entry, str)),
+    )
+
+
+def repair(entries: Sequence[Entry], n: int) -> tuple[int, ...]:
+    """Keep each label's first valid occurrence, then append the missing ones in their given order.
+
+    Returns:
+        A permutation of 0..n-1.
+    """
+    listed = [entry - 1 for entry in entries if isinstance(entry, int) and 1 <= entry <= n]
+    return tuple(dict.fromkeys([*listed, *range(n)]))
+
+
+def kept_order(n: int, *, error: str | None = None, reason: str | None = None) -> Ranking:
+    """Return the order as it was, where nothing was asked or no answer was had."""
+    audit = Audit(
+        expected=n,
+        source="none",
+        action="kept_order" if error else "none",
+        attempts=0 if error is None else 1,
+        error=error,
+    )
+    return Ranking(tuple(range(n)), rank_scores(n), reason, audit)
+
+
+def ranking_from_answer(text: str, n: int, *, on_bad_answer: OnBadAnswer = "repair") -> Ranking:
+    """Read a ranking of n candidates from a model's free text.
+
+    Args:
+        text: the answer; only its declared list is read, see :mod:`.answer`. Scores it may give are
+            not: they can contradict its order.
+        n: how many candidates there are, labelled 1..n.
+        on_bad_answer: what to do with an answer that does not list each label once: ``"repair"``
+            (see :func:`repair`), ``"keep_order"`` (0..n-1), ``"raise"``, or ``"retry"``, which raises
+            here: the caller is the one to ask again.
+
+    Raises:
+        BadAnswerError: the answer is not clean and ``on_bad_answer`` is ``"raise"`` or ``"retry"``.
+        ValueError: ``on_bad_answer`` is none of its values.
+    """
+    if on_bad_answer not in ON_BAD_ANSWER:
+        raise ValueError(f"on_bad_answer must be one of {ON_BAD_ANSWER}, got {on_bad_answer!r}")
+    parsed = parse_answer(text)
+    audit = audit_entries(parsed.entries, n)
+    if parsed.lists > 1:
+        audit = replace(audit, conflicting_lists=parsed.lists)
+    if audit.clean:
+        return Ranking(repair(parsed.entries, n), rank_scores(n), parsed.reason, audit)
+    audit = replace(audit, answer=text[:_QUOTED_CHARS])
+    if on_bad_answer in ("raise", "retry"):
+        raise BadAnswerError(audit)
+    # Without one valid entry the order is the old one under either policy, and so is not said to be repaired.
+    if on_bad_answer == "keep_order" or len(audit.missing) == n:
+        order: tuple[int, ...] = tuple(range(n))
+        audit = replace(audit, action="kept_order")
+    else:
+        order = repair(parsed.entries, n)
+        audit = replace(audit, action="repaired")
+    reason = parsed.reason if audit.action == "repaired" else None
+    return Ranking(order, rank_scores(n), reason, audit)

@@ -1,0 +1,266 @@
+"""Nodes that embed as pictures.
+
+Rule: a picture is embedded with its text (if it has one) and never with its
+metadata, in every way LlamaIndex knows to index it. Metadata is for filters.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import logging
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.bridge.pydantic import Field
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageNode,
+    MetadataMode,
+    Node,
+    NodeRelationship,
+    ObjectType,
+    RelatedNodeInfo,
+    TextNode,
+)
+
+from ..images.sources import (
+    as_path,
+    check_image,
+    describe_source,
+    encoded_image,
+    image_digest,
+    is_url,
+    read_image_bytes,
+)
+from .image_text import IMAGE_DIGEST_KEY, ImageText
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..images.sources import ImageSource
+
+logger = logging.getLogger(__name__)
+
+
+class _EmbedsAsPicture(TextNode):
+    """What both node classes below share: content that carries the picture."""
+
+    def get_content(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> str:
+        """Return the text; for EMBED and ALL as an :class:`ImageText` that carries the picture.
+
+        EMBED is the text without metadata. ALL is the text with metadata, as for every
+        node. Both end in the picture's digest, so that no cache takes one picture for another.
+        """
+        source = node_image(self)
+        if source is None or metadata_mode not in (MetadataMode.EMBED, MetadataMode.ALL):
+            return super().get_content(metadata_mode)
+        mode = MetadataMode.NONE if metadata_mode == MetadataMode.EMBED else metadata_mode
+        text = super().get_content(mode)
+        return ImageText(text, source, digest=self.metadata.get(IMAGE_DIGEST_KEY)).tagged()
+
+    @property
+    def hash(self) -> str:
+        """Hash of text, metadata and the picture's bytes (ImageNode's own ignores the bytes)."""
+        identity = f"{self.get_content(MetadataMode.ALL)}\0{self.text}"
+        return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Be stored, and read back by any LlamaIndex installation, as a plain ImageNode."""
+        return ImageNode.class_name()
+
+
+class _IndexedImage(_EmbedsAsPicture):
+    """The copy an index keeps of an :class:`ImageTextNode`; equal in all but its Python class.
+
+    ``VectorStoreIndex`` writes the ids of every ``ImageNode`` it stores into its index struct,
+    and its retrievers then search among those ids only: an index on a store of N pictures into
+    which one is inserted would find just that one. It looks at the class of the *copy* it
+    made, so the copy is not an ``ImageNode``.
+    """
+
+    image: str | None = None
+    image_path: str | None = None
+    image_url: str | None = None
+    image_mimetype: str | None = None
+    text_embedding: list[float] | None = Field(default=None)
+
+    @classmethod
+    def get_type(cls) -> str:
+        return ObjectType.IMAGE
+
+
+class ImageTextNode(_EmbedsAsPicture, ImageNode):
+    """An ``ImageNode`` that every LlamaIndex index and pipeline embeds as its picture.
+
+    Make it with :func:`image_node` or :func:`load_image_nodes`. What comes back from a vector
+    store is a plain ``ImageNode``.
+    """
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy as an index does, into a node that is no ``ImageNode``; see ``_IndexedImage``."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        if deep:
+            values = copy.deepcopy(values)
+        return _IndexedImage.model_construct(**{**values, **(update or {})})  # type: ignore[return-value]
+
+
+def node_image(node: BaseNode) -> ImageSource | None:
+    """Return the source of a node's picture (path, base64 or URL), or None if it has none.
+
+    Works for ``ImageNode``, ``ImageTextNode`` and ``Node``/``ImageDocument`` with an
+    ``image_resource``.
+    """
+    if isinstance(node, Node):
+        resource = node.image_resource
+        if resource is None:
+            return None
+        if resource.path is not None:
+            return str(resource.path)
+        if resource.data is not None:  # base64, see MediaResource
+            return base64.b64decode(resource.data)
+        return str(resource.url) if resource.url is not None else None
+    if isinstance(node, (ImageNode, _IndexedImage)):
+        # In the order of ImageNode.resolve_image.
+        return _from_base64(node.image) if node.image else node.image_path or node.image_url
+    return None
+
+
+def _from_base64(data: str) -> ImageSource:
+    return data if data.startswith("data:") else f"data:image/*;base64,{data}"
+
+
+def image_node(
+    image: ImageSource,
+    *,
+    text: str = "",
+    metadata: Mapping[str, Any] | None = None,
+    id_: str | None = None,
+) -> ImageTextNode:
+    """Make one node from one picture.
+
+    Args:
+        image: path (stored as a path, the picture is not copied), http(s) URL (stored as the
+            URL; embedding it needs ``VisualizedBGEEmbedding(allow_urls=True)``), or bytes,
+            ``BytesIO``, base64, data URI or Pillow image. The latter are stored *in the node*
+            as base64: fine with Milvus Lite, but Milvus servers refuse fields over 65,536 bytes,
+            so prefer paths.
+        text: caption, embedded together with the picture.
+        metadata: for filters and display; not embedded.
+        id_: node id. Default: derived from the absolute path (or URL, or content), so that
+            indexing the same picture again replaces it, changed or not.
+
+    Raises:
+        ImageLoadError: the picture cannot be read to its end.
+    """
+    path = as_path(image)
+    if path is not None:
+        return node_from_path(path, text=text, metadata=metadata, id_=id_)
+    if is_url(image):
+        digest, place = image_digest(image), {"image_url": str(image)}
+        default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(image)))
+    else:
+        data = encoded_image(image)
+        info = check_image(data, name=describe_source(image))
+        digest = image_digest(data)
+        place = {"image": base64.b64encode(data).decode("ascii"), "image_mimetype": info.mimetype}
+        default_id = str(uuid.uuid5(uuid.NAMESPACE_OID, digest))
+    return _build_node(id_ or default_id, text, {IMAGE_DIGEST_KEY: digest}, metadata, place)
+
+
+def node_from_path(
+    path: Path, *, text: str, metadata: Mapping[str, Any] | None, id_: str | None
+) -> ImageTextNode:
+    """Make the node of a file; see :func:`image_node`."""
+    path = path.expanduser().absolute()
+    data = read_image_bytes(path)
+    info = check_image(data, name=describe_source(path))
+    facts = {
+        "file_path": str(path),
+        "file_name": path.name,
+        "file_type": info.mimetype,
+        "file_size": len(data),
+        "image_width": info.width,
+        "image_height": info.height,
+        IMAGE_DIGEST_KEY: image_digest(data),
+    }
+    default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, path.as_uri()))
+    place = {"image_path": str(path), "image_mimetype": info.mimetype}
+    return _build_node(id_ or default_id, text, facts, metadata, place)
+
+
+def _build_node(
+    node_id: str,
+    text: str,
+    facts: dict[str, Any],
+    metadata: Mapping[str, Any] | None,
+    place: dict[str, Any],
+) -> ImageTextNode:
+    fields: dict[str, Any] = {
+        "id_": node_id,
+        "text": text,
+        "metadata": {**facts, **(metadata or {}), IMAGE_DIGEST_KEY: facts[IMAGE_DIGEST_KEY]},
+        # Not excluded from embedding texts: see image_text.lost_picture.
+        "excluded_llm_metadata_keys": [*facts],
+        # Each picture is its own document, so that delete_ref_doc and upserts work, and no row
+        # is stored under the parent "None", which Milvus deletes all at once.
+        "relationships": {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=node_id)},
+    }
+    return ImageTextNode(**fields, **place)
+
+
+def faithful_node(node: BaseNode) -> BaseNode:
+    """Return a node that a vector store can keep whole: the same one wherever possible.
+
+    A ``Node`` or ``ImageDocument`` with a picture becomes an :class:`ImageTextNode`, a ``Node``
+    with text a ``TextNode``, each with the same id, metadata and relationships: the Milvus
+    store fails on a ``Node``, and reads an ``ImageDocument`` back without its picture.
+
+    Raises:
+        ValueError: the node is audio or video, which nothing here can embed.
+        ImageLoadError: its picture cannot be read.
+    """
+    if not isinstance(node, Node):
+        return node
+    if node.audio_resource is not None or node.video_resource is not None:
+        raise ValueError(
+            f"node {node.node_id!r} holds audio or video; only text and pictures can be embedded"
+        )
+    text = node.text_resource.text or "" if node.text_resource else ""
+    source = node_image(node)
+    kept: TextNode
+    if source is not None:
+        kept = image_node(source, text=text, metadata=node.metadata, id_=node.node_id)
+    elif isinstance(node, Document):
+        return node
+    else:
+        kept = TextNode(id_=node.node_id, text=text, metadata=node.metadata)
+        kept.excluded_embed_metadata_keys = node.excluded_embed_metadata_keys
+    kept.excluded_llm_metadata_keys = [*kept.excluded_llm_metadata_keys, *node.excluded_llm_metadata_keys]
+    kept.relationships = {**kept.relationships, **node.relationships}
+    return kept
+
+
+def embedding_content(node: BaseNode) -> str:
+    """Return what of a node is embedded: an :class:`ImageText`, or a plain text.
+
+    Raises:
+        ValueError: the node has neither text nor picture, or is an ``ImageNode`` without one.
+    """
+    if isinstance(node, ImageNode) and node_image(node) is None:
+        raise ValueError(
+            f"ImageNode {node.node_id!r} has no picture: image, image_path and image_url are all empty "
+            "(ImageNode drops image_resource=MediaResource(data=...)). Pass image_path, or use "
+            "image_node(data)."
+        )
+    if isinstance(node, ImageNode) and not isinstance(node, ImageTextNode):
+        return ImageText(node.text, node_image(node), digest=node.metadata.get(IMAGE_DIGEST_KEY))
+    content = node.get_content(MetadataMode.EMBED)
+    if not content.strip():
+        raise ValueError(f"{type(node).__name__} {node.node_id!r} has neither text nor picture to embed")
+    return content

@@ -1,0 +1,130 @@
+"""Prompts that Phi-3 Vision has read, with the cache that lets it go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import Cache
+
+    from ..models.phi3_vision import Phi3VisionForConditionalGeneration
+    from .permutation_constraint import PermutationLogitsProcessor
+
+
+class Prompt(NamedTuple):
+    """A batch of prompts, ready for the model."""
+
+    input_ids: torch.Tensor  # (batch, tokens), left-padded
+    attention_mask: torch.Tensor  # (batch, tokens)
+    image_features: tuple[torch.Tensor, ...]
+
+    def followed_by(self, ids: torch.Tensor) -> Prompt:
+        """Return the prompts with more tokens, (batch, more) or (more,) for all alike."""
+        ids = ids.to(self.input_ids).expand(len(self.input_ids), -1)
+        return Prompt(
+            torch.cat([self.input_ids, ids], dim=1),
+            torch.cat([self.attention_mask, torch.ones_like(ids)], dim=1),
+            self.image_features,
+        )
+
+
+class Reading:
+    """What the model makes of a batch of prompts, read once.
+
+    Args:
+        model: the model.
+        prompt: the prompts.
+    """
+
+    def __init__(self, model: Phi3VisionForConditionalGeneration, prompt: Prompt) -> None:
+        self._model = model
+        self.prompt = prompt
+        self.logits, self.cache = self._read_all(prompt)
+        """Of the next token, (batch, vocabulary); and the keys and values of ``prompt``."""
+        self._peeked: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def peek(self, ids: tuple[int, ...], row: int) -> torch.Tensor:
+        """Return the logits that would follow after more tokens, (vocabulary,), which are not kept."""
+        if ids not in self._peeked:
+            self._peeked[ids] = self._peek(ids).cpu()
+        return self._peeked[ids][row]
+
+    def _peek(self, ids: tuple[int, ...]) -> torch.Tensor:
+        if not ids:
+            return self.logits
+        longer = self.prompt.followed_by(torch.tensor(ids))
+        if self._outgrows(longer):
+            return self._read_all(longer)[0]
+        logits = self._read_more(longer, len(ids))
+        self.cache.crop(-len(ids))
+        return logits
+
+    def go_on(self, ids: torch.Tensor) -> torch.Tensor:
+        """Read more tokens, (batch, more), and return the logits of what follows, (batch, vocabulary)."""
+        longer = self.prompt.followed_by(ids)
+        if self._outgrows(longer):
+            self.logits, self.cache = self._read_all(longer)
+        else:
+            self.logits = self._read_more(longer, ids.shape[1])
+        self.prompt, self._peeked = longer, {}
+        return self.logits
+
+    def _outgrows(self, longer: Prompt) -> bool:
+        # The rotary factors change there, and with them the cached keys.
+        return self._model.outgrows_rotation(
+            longer.input_ids.shape[1], self.prompt.input_ids.shape[1], longer.attention_mask
+        )
+
+    def _read_all(self, prompt: Prompt) -> tuple[torch.Tensor, Cache]:
+        output = self._model(
+            input_ids=prompt.input_ids,
+            attention_mask=prompt.attention_mask,
+            image_features=prompt.image_features or None,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1], output.past_key_values
+
+    def _read_more(self, longer: Prompt, new: int) -> torch.Tensor:
+        output = self._model(
+            input_ids=longer.input_ids[:, -new:],
+            attention_mask=longer.attention_mask,
+            past_key_values=self.cache,
+            logits_to_keep=1,
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+
+def write_list(
+    reading: Reading, masking: PermutationLogitsProcessor, begun: Sequence[int], length: int
+) -> tuple[torch.Tensor, int]:
+    """Write rankings greedily under the constraint, without asking the model where there is no choice.
+
+    Brackets and separators follow from the labels, and the last label from the others. They are read
+    together with the next token that the model chooses, which takes one forward pass a label instead of one
+    a token, for the same list.
+
+    Args:
+        reading: prompts with the beginning of the list.
+        masking: the constraint, new.
+        begun: token ids of that beginning.
+        length: tokens of the whole list.
+
+    Returns:
+        Token ids of the lists, (batch, length), and how many of the last ones were not read yet, at least 1.
+    """
+    ids = reading.prompt.input_ids
+    known, lists = ids[:, : ids.shape[1] - len(begun)], ids[:, :0]
+    scores = reading.logits
+    unread = 0
+    for place in range(length):
+        if unread and not masking.is_forced(lists.tolist()):
+            scores, unread = reading.go_on(lists[:, -unread:]), 0
+        chosen = masking(torch.cat([known, lists], dim=1), scores).argmax(dim=-1, keepdim=True)
+        lists = torch.cat([lists, chosen], dim=1)
+        unread += place >= len(begun)
+    return lists, unread

@@ -1,0 +1,94 @@
+"""ImageText: a string for everyone else, a picture for us."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import pickle
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from llama_index_multimodal_rerank.images.sources import ImageNotFoundError
+from llama_index_multimodal_rerank.schema.image_text import ImageText, lost_picture
+
+
+def digest_of(path: Path) -> str:
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_it_is_an_ordinary_string(pictures: list[Path]) -> None:
+    text = ImageText("a mug with this", image=pictures[0])
+    assert text == "a mug with this"
+    assert hash(text) == hash("a mug with this")
+    assert json.dumps({"q": text}) == '{"q": "a mug with this"}'
+    assert f"{text}!" == "a mug with this!"
+    assert text.image == pictures[0]
+
+
+def test_tagged_is_unique_to_text_and_picture(pictures: list[Path]) -> None:
+    values = {
+        str(ImageText(text, image).tagged())
+        for text in ("", "a mug", "a case")
+        for image in (pictures[0], pictures[1], None)
+    }
+    assert len(values) == 9
+    tagged = ImageText("a mug", pictures[0]).tagged()
+    assert tagged == f"a mug\n[image_digest: {digest_of(pictures[0])}]"
+    assert (tagged.text, tagged.image) == ("a mug", pictures[0])
+    assert tagged.tagged() is tagged
+
+
+def test_tag_follows_the_bytes_not_the_path(pictures: list[Path]) -> None:
+    before = str(ImageText("", pictures[0]).tagged())
+    pictures[0].write_bytes(pictures[1].read_bytes())
+    after = str(ImageText("", pictures[0]).tagged())
+    assert before != after
+    assert after == str(ImageText("", pictures[1]).tagged())
+
+
+def test_nothing_is_read_before_it_must(tmp_path: Path) -> None:
+    text = ImageText("later", tmp_path / "missing.png")
+    with pytest.raises(ImageNotFoundError):
+        text.tagged()
+
+
+def test_streams_are_kept_as_bytes(pictures: list[Path]) -> None:
+    stream = BytesIO(pictures[0].read_bytes())
+    text = ImageText("", stream)
+    stream.read()
+    stream.close()
+    assert text.image == pictures[0].read_bytes()
+
+
+@given(st.text(), st.one_of(st.none(), st.text(min_size=1), st.binary(min_size=1)))
+def test_copies_and_pickles_keep_text_and_picture(text: str, image: str | bytes | None) -> None:
+    original = ImageText(text, image, digest="sha256:" + "0" * 64).tagged()
+    for twin in (pickle.loads(pickle.dumps(original)), copy.copy(original), copy.deepcopy(original)):
+        assert type(twin) is ImageText
+        assert (str(twin), twin.text, twin.image) == (str(original), text, image)
+
+
+def test_repr_names_the_picture_briefly() -> None:
+    assert repr(ImageText("a", "b.png")) == "ImageText('a', image='b.png')"
+    assert repr(ImageText("a", b"12345")) == "ImageText('a', image=<5 bytes>)"
+    assert repr(ImageText("a")) == "ImageText('a')"
+    assert len(repr(ImageText("a", "x" * 10_000))) < 200
+
+
+def test_lost_picture(pictures: list[Path]) -> None:
+    tagged = ImageText("a", pictures[0]).tagged()
+    assert not lost_picture(tagged)
+    assert lost_picture(str.__str__(tagged)[:])  # the same characters as a plain string
+    assert not lost_picture("an ordinary text about image_digest")
+    assert lost_picture(f"image_digest: {digest_of(pictures[0])}\n\ntext")
+
+
+def test_pil_images_are_told_apart() -> None:
+    red, blue = (ImageText("", Image.new("RGB", (4, 4), colour)).tagged() for colour in ("red", "blue"))
+    assert str(red) != str(blue)
