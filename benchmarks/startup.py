@@ -103,7 +103,7 @@ vlm.load()
 step("load", started)
 started = time.perf_counter()
 sheet = build_sheet([Cell(Image.new("RGB", (64, 48), c)) for c in ("red", "blue")], num_crops=vlm.num_crops)
-vlm.label_logits([RankRequest((sheet.image,), "Which is red?", 2)])
+vlm.label_logprobs([RankRequest((sheet.image,), "Which is red?", 2)])
 step("first", started)
 """
 

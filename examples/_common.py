@@ -110,7 +110,7 @@ def demo_queries() -> list[ImageTextQuery]:
 
 
 @dataclass
-class Asked:
+class QueryResult:
     """A query with what was retrieved, and the same reranked, if it was."""
 
     query: ImageTextQuery
@@ -124,7 +124,7 @@ class Asked:
         return [places[hit.node.node_id] for hit in self.after or self.before]
 
 
-def print_asked(asked: Asked, described: dict[str, str]) -> None:
+def print_asked(asked: QueryResult, described: dict[str, str]) -> None:
     """Print what was found; reranked, both lists side by side, and why the first is the first."""
     print(f"\n[{asked.query.image_path}] + {asked.query.query_str!r}")
     before = [_line(hit, described) for hit in asked.before]
@@ -144,7 +144,7 @@ def _line(hit: NodeWithScore, described: dict[str, str]) -> str:
     return f"{hit.score:.3f}  {described.get(file_name(hit), file_name(hit))}"
 
 
-def draw_asked(path: Path, asked: Sequence[Asked], described: dict[str, str]) -> Path:
+def draw_asked(path: Path, asked: Sequence[QueryResult], described: dict[str, str]) -> Path:
     """Draw every query with its list, or both lists below each other, into a PNG."""
     side, margin, line, shown = 132, 12, 20, 9
     font, small = ImageFont.load_default(17), ImageFont.load_default(12)

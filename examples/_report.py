@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from _common import Asked, file_name
+from _common import QueryResult, file_name
 from PIL import ImageOps
 
 from llama_index_multimodal_rerank import load_image
@@ -33,7 +33,7 @@ pre { overflow-x: auto; font-size: 12px; }
 """
 
 
-def write_report(path: Path, asked: Sequence[Asked], described: dict[str, str]) -> Path:
+def write_report(path: Path, asked: Sequence[QueryResult], described: dict[str, str]) -> Path:
     """Write the report; it needs no other file and no network to be looked at."""
     sections = "\n".join(_section(each, described) for each in asked)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def write_report(path: Path, asked: Sequence[Asked], described: dict[str, str]) 
     return path
 
 
-def _section(asked: Asked, described: dict[str, str]) -> str:
+def _section(asked: QueryResult, described: dict[str, str]) -> str:
     query = asked.query
     picture = _img(query.image_path, "picture of the query") if query.image_path else ""
     hits = "\n".join(
@@ -65,7 +65,7 @@ def _section(asked: Asked, described: dict[str, str]) -> str:
 <ol class="hits">{hits}</ol>{audit}</section>"""
 
 
-def _reranked(asked: Asked) -> tuple[str, str]:
+def _reranked(asked: QueryResult) -> tuple[str, str]:
     """Return what the reranker said, and the audit of its answer."""
     best = asked.after[0].node.metadata
     order = " ".join(str(place) for place in asked.places_before)

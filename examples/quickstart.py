@@ -1,4 +1,4 @@
-r"""A catalogue of pictures goes in; a picture and a wish go in; the right pictures come out.
+r"""Index a catalogue of pictures, ask with a picture and words, and get the right pictures back.
 
 python examples/quickstart.py
         draws a catalogue of 900 products, asks three things and has the answers reranked, with the tiny
@@ -15,7 +15,7 @@ import argparse
 import time
 from pathlib import Path
 
-from _common import OUTPUT, Asked, demo_catalogue, demo_queries, draw_asked, print_asked
+from _common import OUTPUT, QueryResult, demo_catalogue, demo_queries, draw_asked, print_asked
 from _report import write_report
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
@@ -75,7 +75,7 @@ asked = []
 for query in queries:
     before = retriever.retrieve(query)
     after = reranker.postprocess_nodes(before, query_bundle=query) if reranker else None
-    asked.append(Asked(query, before, after))
+    asked.append(QueryResult(query, before, after))
     print_asked(asked[-1], described)
 
 picture = draw_asked(options.output / "results.png", asked, described)

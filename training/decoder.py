@@ -21,10 +21,10 @@ from llama_index_multimodal_rerank.demo.queries import DemoQuery
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
 from llama_index_multimodal_rerank.models.phi3_vision.image_embedding_phi3_vision import merge_patches
 
-from .pointing import places_of, pointing_loss
-from .questions import Asked
+from .attention_supervision import attention_loss, places_of
+from .questions import QuestionBatch
 from .rerank_cases import TIERS, Case
-from .vision import NONE, Eye, pool, spare_held_out
+from .vision import NONE, VisionProbe, pool, spare_held_out
 
 ATTRIBUTES_AFTER, FIT_AFTER = 2, 3
 """Layers after which the readings are taken."""
@@ -33,18 +33,20 @@ NO_COLOUR = len(COLOURS)
 PARTS = ("kind", "surface", "colour")
 
 
-class Student(nn.Module):
+class DecoderProbe(nn.Module):
     """The whole model with its readings.
 
     Args:
         model: the reranker.
-        eye: its vision tower with heads.
+        probe: its vision tower with heads.
         digits: token ids of the labels 1 to 9.
     """
 
-    def __init__(self, model: Phi3VisionForConditionalGeneration, eye: Eye, digits: Sequence[int]) -> None:
+    def __init__(
+        self, model: Phi3VisionForConditionalGeneration, probe: VisionProbe, digits: Sequence[int]
+    ) -> None:
         super().__init__()
-        self.model, self.eye = model, eye
+        self.model, self.probe = model, probe
         width = model.config.hidden_size
         self.shown = nn.ModuleList(nn.Linear(width, n) for n in (len(KINDS), len(SURFACES), len(COLOURS)))
         self.wanted = nn.ModuleList(
@@ -58,10 +60,10 @@ class Student(nn.Module):
         self.digits = list(digits)
         self.see = True
 
-    def freeze_eye(self, frozen: bool) -> None:
+    def freeze_probe(self, frozen: bool) -> None:
         """Leave the vision tower and its projection as they are, or train them along."""
         self.see = not frozen
-        self.eye.requires_grad_(not frozen)
+        self.probe.requires_grad_(not frozen)
 
     def image_features(self, patches: torch.Tensor) -> list[torch.Tensor]:
         """Return what ``Phi3VisionImageEmbedding.encode`` makes of a picture of one tile."""
@@ -72,13 +74,13 @@ class Student(nn.Module):
             sequences.append(torch.cat([lines, embedding.glb_GN[0], lines]))
         return list(embedding.img_projection(torch.stack(sequences)))
 
-    def hidden_states(self, asked: Asked) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], Cache]:
+    def hidden_states(self, asked: QuestionBatch) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], Cache]:
         """Return patches, the decoder's hidden states behind the picture, the last one normed, and all keys.
 
         Prompts about one picture begin alike; that part is computed once.
         """
         with torch.set_grad_enabled(self.see and torch.is_grad_enabled()):
-            patches = self.eye.patches(asked.pixels.views)
+            patches = self.probe.patches(asked.pixels.views)
         decoder = self.model.model
         views = len(patches)
         prefix = decoder.embed(asked.prefix.expand(views, -1), self.image_features(patches))
@@ -91,7 +93,7 @@ class Student(nn.Module):
         )
         return patches, (*outputs.hidden_states[:-1], outputs.last_hidden_state), cache
 
-    def loss(self, batch: Sequence[Asked]) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(self, batch: Sequence[QuestionBatch]) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of rankings and captions, and figures."""
         total = torch.zeros((), device=batch[0].ids.device)
         figures: dict[str, float] = {}
@@ -106,20 +108,20 @@ class Student(nn.Module):
                 total = total + ranking
                 figures |= more
             if self.see:
-                seen, more = self.eye.heads.loss(pool(patches, asked.pixels), asked.pixels.labels)
+                seen, more = self.probe.heads.loss(pool(patches, asked.pixels), asked.pixels.labels)
                 total = total + 0.3 * seen
                 figures |= {
                     f"eye_{name}_{'sheet' if asked.cases else 'alone'}": v for name, v in more.items()
                 }
         return total, figures
 
-    def _words(self, asked: Asked, last: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def _words(self, asked: QuestionBatch, last: torch.Tensor) -> tuple[torch.Tensor, float]:
         at = asked.text != NONE
         logits, wanted = self.model.lm_head(last[at]), asked.text[at]
         return F.cross_entropy(logits, wanted), _share_right(logits, wanted)
 
     def _ranking(
-        self, asked: Asked, hidden: Sequence[torch.Tensor], cache: Cache
+        self, asked: QuestionBatch, hidden: Sequence[torch.Tensor], cache: Cache
     ) -> tuple[torch.Tensor, dict[str, float]]:
         rows, columns = (asked.listed >= 0).nonzero(as_tuple=True)
         places = asked.listed[rows, columns]
@@ -205,7 +207,7 @@ class Student(nn.Module):
         return fit, F.binary_cross_entropy_with_logits(logits, right.float())
 
     def _pointing(
-        self, asked: Asked, hidden: Sequence[torch.Tensor], cache: Cache, right: torch.Tensor
+        self, asked: QuestionBatch, hidden: Sequence[torch.Tensor], cache: Cache, right: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return how badly labels look at their cells, heads compare, and answers look at the best labels."""
         decoder, device = self.model.model, asked.ids.device
@@ -225,14 +227,14 @@ class Student(nn.Module):
         own = torch.zeros(len(rows), length, dtype=torch.bool, device=device)
         for query, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
             own[query, start + torch.from_numpy(places_of(boxes[row // each, column]))] = True
-        cells = pointing_loss(decoder, 0, hidden[0], cache, rows, places, own[:, None])
+        cells = attention_loss(decoder, 0, hidden[0], cache, rows, places, own[:, None])
         # From labels to the last words before them, which have gathered what is wanted, where a label's kind
         # (surface, colour: a head each) is the wanted one; to themselves where it is not.
         position = torch.arange(length, device=device)
         wanted = (position == prefix + asked.wanted_at[rows, None])[:, None]  # (labels, 1, keys)
         themselves = (position == prefix + places[:, None])[:, None]
         same = torch.where(right[:, :, None], wanted, themselves)  # (labels, 3, keys)
-        comparing = pointing_loss(
+        comparing = attention_loss(
             decoder, ATTRIBUTES_AFTER, hidden[ATTRIBUTES_AFTER], cache, rows, places, same
         )
         # From the places where a label is written next to the best ones left.
@@ -244,12 +246,12 @@ class Student(nn.Module):
             best[query, prefix + asked.listed[row, best_left(asked.cases[row], order[step:])]] = True
             gone[query, prefix + asked.listed[row, order[:step]]] = True
         places = asked.written[rows, steps] - 1
-        choices = pointing_loss(
+        choices = attention_loss(
             decoder, FIT_AFTER, hidden[FIT_AFTER], cache, rows, places, best[:, None], gone
         )
         return cells, comparing, choices
 
-    def _list_loss(self, asked: Asked, last: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def _list_loss(self, asked: QuestionBatch, last: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Soft Plackett-Luce over the labels left: told at every step of the list, and by the first step."""
         rows, steps = (asked.written >= 0).nonzero(as_tuple=True)
         logits = self.model.lm_head(last[rows, asked.written[rows, steps] - 1])[:, self.digits]  # (steps, 9)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from llama_index_multimodal_rerank.models.prefetch import map_ahead
+from llama_index_multimodal_rerank.models.prefetch import prefetch_map
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def _batches(stage: Stage[B], first: int) -> Iterator[tuple[int, B]]:
         return stage.make_batch(np.random.default_rng(key))
 
     steps = range(first, stage.schedule.steps)
-    with closing(map_ahead(make, steps, ahead=1, workers=1)) as batches:
+    with closing(prefetch_map(make, steps, ahead=1, workers=1)) as batches:
         yield from zip(steps, batches, strict=True)
 
 

@@ -28,7 +28,7 @@ from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, HELD_OUT, 
 from llama_index_multimodal_rerank.demo.drawing.products import draw_product
 from llama_index_multimodal_rerank.demo.drawing.sources import draw_source
 
-from . import strange
+from . import distractors
 
 NONE = -100
 """Label of what a picture does not show; losses leave it out."""
@@ -123,11 +123,11 @@ def draw_nameless(
 
 
 def _draw_thing(labels: Sequence[int], seed: int) -> Image.Image:
-    return strange.draw_thing(SURFACES[labels[1]], COLOURS[labels[2]], seed)
+    return distractors.draw_thing(SURFACES[labels[1]], COLOURS[labels[2]], seed)
 
 
 def _draw_nameless(labels: Sequence[int], seed: int) -> Image.Image:
-    return strange.draw_nameless(KINDS[labels[0]], COLOURS[labels[2]], seed)
+    return distractors.draw_nameless(KINDS[labels[0]], COLOURS[labels[2]], seed)
 
 
 def _draw_product(labels: Sequence[int], seed: int) -> Image.Image:

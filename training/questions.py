@@ -34,7 +34,7 @@ ASSISTANT = "<|assistant|>\n"
 
 
 @dataclass
-class Asked:
+class QuestionBatch:
     """A batch of prompts with their answers, the same number about every view.
 
     Attributes:
@@ -76,7 +76,7 @@ class Questions:
 
     def rankings(
         self, groups: Sequence[Sequence[Case]], told: Callable[[Case], str | None], rng: np.random.Generator
-    ) -> Asked:
+    ) -> QuestionBatch:
         """Ask for rankings, half of them with a reason.
 
         Args:
@@ -97,7 +97,7 @@ class Questions:
         cases = [case for group in groups for case in group]
         return self._asked(shown.pixels(self.device), texts, answers, cases, orders)
 
-    def captions(self, pictures: Sequence[Pick], answers: Sequence[str]) -> Asked:
+    def captions(self, pictures: Sequence[Pick], answers: Sequence[str]) -> QuestionBatch:
         """Ask for captions of pictures."""
         shown = Shown(self.cases)
         for pick in pictures:
@@ -107,7 +107,7 @@ class Questions:
 
     def _asked(
         self, pixels: Pixels, texts: list[str], answers: list[str], cases: list[Case], orders: list[list[int]]
-    ) -> Asked:
+    ) -> QuestionBatch:
         prompts = [
             f"<|user|>\n<|image_1|>\n{text}{END}\n{ASSISTANT}{answer}{END}"
             for text, answer in zip(texts, answers, strict=True)
@@ -136,7 +136,7 @@ class Questions:
         wanted_at = (listed[:, 0] - 2) if cases else torch.full((len(ids),), -1)
         tensors = (tensor.to(self.device) for tensor in (prefix, ids, text))
         places = (tensor.to(self.device) for tensor in (listed, written, wanted_at))
-        return Asked(pixels, *tensors, cases, *places, orders)
+        return QuestionBatch(pixels, *tensors, cases, *places, orders)
 
     def _length(self, answer: str) -> int:
         """Return the number of tokens of an answer."""
@@ -149,7 +149,7 @@ class Questions:
 
 def question_batch(
     questions: Questions, sheets: int, prompts: int, captions: int, rng: np.random.Generator
-) -> list[Asked]:
+) -> list[QuestionBatch]:
     """Make a batch of rankings and captions with random cases.
 
     Args:
@@ -167,7 +167,7 @@ def question_batch(
     ]
 
 
-def caption_batch(questions: Questions, count: int, rng: np.random.Generator) -> Asked:
+def caption_batch(questions: Questions, count: int, rng: np.random.Generator) -> QuestionBatch:
     """Make a batch of captions of queries' pictures."""
     pictures, answers = [], []
     for _ in range(count):

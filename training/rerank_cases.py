@@ -42,7 +42,7 @@ WINDOW = 9
 """Candidates on a sheet, as a rule and at most."""
 
 STRANGERS = 0.4
-"""Share of candidates that strangers stand in for."""
+"""Share of candidates that distractors stand in for."""
 
 TIERS = 4
 """From 0, nothing right, to 3, what was asked for."""
@@ -89,11 +89,11 @@ class Cases:
         products: candidates.
         asked: products that queries show.
         sources: sources of surfaces that queries show.
-        strangers: pictures that stand in for candidates where only seeing is learnt.
+        distractors: pictures that stand in for candidates where only seeing is learnt.
     """
 
-    def __init__(self, products: Drawn, asked: Drawn, sources: Drawn, strangers: Sequence[Drawn]) -> None:
-        self.products, self.asked, self.sources, self.strangers = products, asked, sources, strangers
+    def __init__(self, products: Drawn, asked: Drawn, sources: Drawn, distractors: Sequence[Drawn]) -> None:
+        self.products, self.asked, self.sources, self.distractors = products, asked, sources, distractors
         self._looks = looks_of(products)
         self._by_kind = _grouped(products.labels[:, 0])
         self._by_surface = _grouped(products.labels[:, 1])
@@ -167,12 +167,12 @@ class Cases:
                 query = replace(make_query(family, target, rng), picture=shown)
                 return replace(case, query=query)
 
-    def with_strangers(self, case: Case, rng: np.random.Generator) -> Case:
-        """Put strangers in the place of some candidates; what these show is no longer in ``looks``."""
+    def with_distractors(self, case: Case, rng: np.random.Generator) -> Case:
+        """Put distractors in the place of some candidates; what these show is no longer in ``looks``."""
         candidates = list(case.candidates)
         for place in range(len(candidates)):
             if rng.random() < STRANGERS:
-                drawn = self.strangers[int(rng.integers(len(self.strangers)))]
+                drawn = self.distractors[int(rng.integers(len(self.distractors)))]
                 candidates[place] = Pick(drawn, int(rng.integers(len(drawn))))
         return replace(case, candidates=tuple(candidates))
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from llama_index_multimodal_rerank.models.hardware import resolve_device
 
-from .decoder import Student
+from .decoder import DecoderProbe
 from .loop import Schedule, Stage, run
 from .pictures import draw_nameless, draw_products, draw_sources, draw_things
 from .questions import Questions, question_batch
@@ -28,7 +28,7 @@ from .reports import check_arguments, environment, write_report
 from .rerank_cases import Cases
 from .retrieved import RetrievedLists, retrieved_batch
 from .tiny_phi3_vision import make_model, save
-from .vision import Eye, sheets_batch
+from .vision import VisionProbe, sheets_batch
 
 logger = logging.getLogger(__name__)
 
@@ -51,20 +51,20 @@ def train(args: argparse.Namespace) -> None:
     products = draw_products(args.cache, args.products, seed=args.seed, sizes=PRODUCT_SIZES, **drawing)
     asked = draw_products(args.cache / "asked", args.asked, seed=args.seed + 1, sizes=QUERY_SIZES, **drawing)
     sources = draw_sources(args.cache, args.sources, seed=args.seed, sizes=QUERY_SIZES, **drawing)
-    strangers = [
-        draw(args.cache, args.strangers, seed=args.seed, sizes=PRODUCT_SIZES, **drawing)
+    distractors = [
+        draw(args.cache, args.distractors, seed=args.seed, sizes=PRODUCT_SIZES, **drawing)
         for draw in (draw_things, draw_nameless)
     ]
-    names = ("steps", "batch_size", "seed", "products", "asked", "sources", "strangers", "lists")
+    names = ("steps", "batch_size", "seed", "products", "asked", "sources", "distractors", "lists")
     arguments = {name: getattr(args, name) for name in names}
     check_arguments(args.output / "arguments.json", arguments)
 
     torch.manual_seed(args.seed)
     model, processor = make_model()
-    cases = Cases(products, asked, sources, strangers)
+    cases = Cases(products, asked, sources, distractors)
     questions = Questions(cases, processor, device)
-    eye = Eye(model)
-    student = Student(model, eye, questions.digits).to(device)
+    probe = VisionProbe(model)
+    student = DecoderProbe(model, probe, questions.digits).to(device)
     stages: list[Stage[Any]] = []
 
     def go(trained: nn.Module, make_batch: Callable[..., Any], loss: Callable[..., Any]) -> None:
@@ -74,12 +74,12 @@ def train(args: argparse.Namespace) -> None:
         stages.append(run(stage, args.output / "checkpoints", save_every=args.save_every))
 
     sheets = args.batch_size
-    go(eye, partial(sheets_batch, cases, 2 * sheets, 0, device), eye.window_loss)
+    go(probe, partial(sheets_batch, cases, 2 * sheets, 0, device), probe.window_loss)
     batch = partial(sheets_batch, cases, sheets, max(1, sheets // 2), device)
-    go(eye, batch, eye.sheet_loss)
-    student.freeze_eye(True)
+    go(probe, batch, probe.sheet_loss)
+    student.freeze_probe(True)
     go(student, partial(question_batch, questions, max(1, sheets // 2), PROMPTS, 1), student.loss)
-    student.freeze_eye(False)
+    student.freeze_probe(False)
     lists = RetrievedLists(args.embedder, cases, args.cache / "retrieved", args.lists, args.seed)
     go(student, partial(retrieved_batch, questions, lists, sheets), student.loss)
 
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--asked", type=int, default=4_000, help="pictures of products that queries show")
     parser.add_argument("--sources", type=int, default=4_800, help="pictures of patterns' sources")
     parser.add_argument(
-        "--strangers", type=int, default=6_400, help="pictures of things, and of nameless patterns"
+        "--distractors", type=int, default=6_400, help="pictures of things, and of nameless patterns"
     )
     parser.add_argument("--lists", type=int, default=6_000, help="retrieved lists of the last stage")
     parser.add_argument("--batch-size", type=int, default=6, help="sheets per step")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 
-from .questions import Asked, Questions, caption_batch, told_caption
+from .questions import QuestionBatch, Questions, caption_batch, told_caption
 from .rerank_cases import Case, Cases
 
 CATALOGUE = 900
@@ -81,7 +81,7 @@ class RetrievedLists:
 
 def retrieved_batch(
     questions: Questions, lists: RetrievedLists, count: int, rng: np.random.Generator
-) -> list[Asked]:
+) -> list[QuestionBatch]:
     """Make a batch of rankings of retrieved lists, half in random order, with captions beside them."""
     cases = []
     for _ in range(count):

@@ -115,7 +115,7 @@ class Heads(nn.Module):
         return total, figures
 
 
-class Eye(nn.Module):
+class VisionProbe(nn.Module):
     """The parts that see: the vision tower and the heads.
 
     Args:
@@ -282,7 +282,7 @@ def sheets_batch(
     """
     shown = Shown(cases)
     for _ in range(sheets):
-        shown.add_sheet(cases.with_strangers(cases.draw(rng), rng), rng, hide=True)
+        shown.add_sheet(cases.with_distractors(cases.draw(rng), rng), rng, hide=True)
     for _ in range(alone):
         shown.add_alone(cases.pictured_query(rng)[1].changed(rng, hide=True))
     return shown.pixels(device)

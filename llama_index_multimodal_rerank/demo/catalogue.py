@@ -101,9 +101,9 @@ def draw_catalogue(
         return products
     folder.mkdir(parents=True, exist_ok=True)
     names = {product.path.name for product in products}
-    if strange := sorted({path.name for path in folder.iterdir()} - names - {MANIFEST}):
+    if foreign := sorted({path.name for path in folder.iterdir()} - names - {MANIFEST}):
         raise FileExistsError(
-            f"{folder} holds {len(strange)} other files, such as {strange[0]}; name an empty or new folder "
+            f"{folder} holds {len(foreign)} other files, such as {foreign[0]}; name an empty or new folder "
             "for the catalogue, or delete the one drawn before"
         )
     (folder / MANIFEST).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""VisualizedBGEEmbedding: the LlamaIndex face of Visualized BGE."""
+"""VisualizedBGEEmbedding: LlamaIndex integration of Visualized BGE."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from llama_index.core.schema import BaseNode
 from ..demo.checkpoints import DEMO, checkpoint_folder
 from ..images.sources import (
     ImageLoadError,
-    confine,
     decode_image,
     describe_source,
     image_digest,
@@ -24,12 +23,13 @@ from ..images.sources import (
     is_url,
     load_image,
     read_image_bytes,
+    resolve_within,
 )
 from ..lazy import Lazy
 from ..models.batching import batch_order
-from ..models.prefetch import map_ahead
-from ..schema.image_text import ImageText, lost_picture
-from ..schema.nodes import embedding_content, faithful_node, node_image
+from ..models.prefetch import prefetch_map
+from ..schema.image_text import ImageText, has_lost_image
+from ..schema.nodes import embedding_content, node_image, to_storable_node
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,7 +184,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
             return text.text, next(text.pictures)
         if _has_picture(text):
             return text.text, partial(self._load_image, text)
-        if lost_picture(text):
+        if has_lost_image(text):
             raise ValueError(
                 f"this text names a picture but does not carry it: {text[:200]!r}. A text splitter, or a "
                 "node read back from a store, lost it on the way; embedding the text would embed something "
@@ -206,11 +206,11 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
             raise ImageLoadError(name, "the file changed since its node was made; make the node again")
         return decode_image(data, name=name, apply_exif_orientation=turn)
 
-    def _tagged(self, text: str) -> str:
+    def _with_digest(self, text: str) -> str:
         if not _has_picture(text):
             return text
-        confine(text.image, self.data_root)  # type: ignore[arg-type]  # before its bytes are read for the tag
-        return text.tagged()
+        resolve_within(text.image, self.data_root)  # type: ignore[arg-type]  # before its bytes are read for the tag
+        return text.with_digest()
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._get_text_embeddings([text])[0]
@@ -243,19 +243,19 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
 
     def get_query_embedding(self, query: str) -> Embedding:
         """Embed a query: a text, or an :class:`ImageText`. Returns ``dim`` floats."""
-        return super().get_query_embedding(self._tagged(query))
+        return super().get_query_embedding(self._with_digest(query))
 
     async def aget_query_embedding(self, query: str) -> Embedding:
         """Embed a query, asynchronously; see :meth:`get_query_embedding`."""
-        return await super().aget_query_embedding(self._tagged(query))
+        return await super().aget_query_embedding(self._with_digest(query))
 
     def get_text_embedding(self, text: str) -> Embedding:
         """Embed a text, or an :class:`ImageText`. Returns ``dim`` floats."""
-        return super().get_text_embedding(self._tagged(text))
+        return super().get_text_embedding(self._with_digest(text))
 
     async def aget_text_embedding(self, text: str) -> Embedding:
         """Embed a text, asynchronously; see :meth:`get_text_embedding`."""
-        return await super().aget_text_embedding(self._tagged(text))
+        return await super().aget_text_embedding(self._with_digest(text))
 
     def get_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
@@ -265,7 +265,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         Batches are made of one kind and of similar length. The pictures of the next batches are read and
         decoded while the model is busy with one.
         """
-        texts = [self._tagged(text) for text in texts]
+        texts = [self._with_digest(text) for text in texts]
         if len(texts) <= self.embed_batch_size:
             return super().get_text_embedding_batch(texts, show_progress=show_progress, **kwargs)
         order = _batch_order(texts)
@@ -273,7 +273,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         pictures = [text for text in texts if _has_picture(text)]
         # Cropped to the model's size at once: a few hundred decoded photographs would fill the memory. The
         # model is loaded for the first of them, so not where all are in the cache.
-        stream = map_ahead(
+        stream = prefetch_map(
             lambda text: self.model.crop(self._load_image(text)), pictures, ahead=2 * self.embed_batch_size
         )
         with closing(stream):
@@ -286,7 +286,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
         """Embed a batch, asynchronously; see :meth:`get_text_embedding_batch`."""
-        texts = [self._tagged(text) for text in texts]
+        texts = [self._with_digest(text) for text in texts]
         order = _batch_order(texts)
         vectors = await super().aget_text_embedding_batch(
             [texts[i] for i in order], show_progress=show_progress, **kwargs
@@ -342,25 +342,25 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
             ValueError: a node has nothing to embed, or is audio or video.
             ImageLoadError: a picture cannot be read.
         """
-        stored = self._faithful_nodes(nodes)
+        stored = self._to_storable_nodes(nodes)
         kwargs.setdefault("show_progress", self.show_progress_bar)
         vectors = self.get_text_embedding_batch([embedding_content(node) for node in stored], **kwargs)
         return _set_embeddings(nodes, stored, vectors)
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Set the embedding of every node, asynchronously; see :meth:`__call__`."""
-        stored = await asyncio.to_thread(self._faithful_nodes, nodes)
+        stored = await asyncio.to_thread(self._to_storable_nodes, nodes)
         contents = await asyncio.to_thread(lambda: [embedding_content(node) for node in stored])
         kwargs.setdefault("show_progress", self.show_progress_bar)
         vectors = await self.aget_text_embedding_batch(contents, **kwargs)
         return _set_embeddings(nodes, stored, vectors)
 
-    def _faithful_nodes(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+    def _to_storable_nodes(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
         if self.data_root is not None:
             for node in nodes:
                 if (source := node_image(node)) is not None:
-                    confine(source, self.data_root)
-        return [faithful_node(node) for node in nodes]
+                    resolve_within(source, self.data_root)
+        return [to_storable_node(node) for node in nodes]
 
 
 class _DecodedAhead(ImageText):

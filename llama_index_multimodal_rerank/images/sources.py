@@ -116,7 +116,7 @@ def _exists(name: str) -> bool:
         return False
 
 
-def confine(source: ImageSource, data_root: str | os.PathLike[str] | None) -> ImageSource:
+def resolve_within(source: ImageSource, data_root: str | os.PathLike[str] | None) -> ImageSource:
     """Make sure that a picture which is a file lies in a folder.
 
     Args:
@@ -169,7 +169,7 @@ def read_image_bytes(
         ImageLoadError: anything else that keeps the bytes from being read; says what to do.
     """
     name = describe_source(source)
-    source = confine(source, data_root)
+    source = resolve_within(source, data_root)
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
     elif isinstance(source, BytesIO):

@@ -19,11 +19,11 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import Status
 from pymilvus.exceptions import MilvusException
 
-from .lite_recovery import DROPPED_PREFIX, collection_folders, is_remains, repair
+from .lite_recovery import DROPPED_PREFIX, collection_folders, is_incomplete, repair
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 30.0
+RETRY_TIMEOUT_SECONDS = 30.0
 """How long a request is repeated while a server does not answer."""
 
 _WRITING: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)  # by file
@@ -43,14 +43,14 @@ def _is_gone(error: MilvusException) -> bool:
     return code == Status.CONNECT_FAILED or getattr(code, "name", None) == "UNAVAILABLE"  # gRPC's
 
 
-def _patient(name: str) -> Any:
+def _with_retries(name: str) -> Any:
     """Make the method of a client that gives up on a server after a while, in words."""
     original = getattr(MilvusClient, name)
 
     @functools.wraps(original)
     def method(self: ServerMilvusClient, *args: Any, **kwargs: Any) -> Any:
         kwargs.setdefault("retry_times", 1)  # of pymilvus itself
-        deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.1
+        deadline, pause = time.monotonic() + RETRY_TIMEOUT_SECONDS, 0.1
         while True:
             try:
                 return original(self, *args, **kwargs)
@@ -61,7 +61,7 @@ def _patient(name: str) -> Any:
                     raise MilvusUnavailableError(
                         error.code,
                         f"Milvus at {self._place!r} stopped answering in {name}, for "
-                        f"{PATIENCE_SECONDS:.0f} seconds. Rows of earlier requests are kept. When it is "
+                        f"{RETRY_TIMEOUT_SECONDS:.0f} seconds. Rows of earlier requests are kept. When it is "
                         "back, do the same again: rows added again under their ids replace the old ones. "
                         f"({error.message})",
                     ) from error
@@ -82,14 +82,14 @@ class ServerMilvusClient(MilvusClient):
         super().__init__(uri, **kwargs)
         self._place = uri
 
-    insert = _patient("insert")
-    upsert = _patient("upsert")
-    delete = _patient("delete")
-    search = _patient("search")
-    hybrid_search = _patient("hybrid_search")
-    query = _patient("query")
-    get = _patient("get")
-    flush = _patient("flush")
+    insert = _with_retries("insert")
+    upsert = _with_retries("upsert")
+    delete = _with_retries("delete")
+    search = _with_retries("search")
+    hybrid_search = _with_retries("hybrid_search")
+    query = _with_retries("query")
+    get = _with_retries("get")
+    flush = _with_retries("flush")
 
 
 class LiteMilvusClient(MilvusClient):
@@ -204,7 +204,7 @@ class LiteMilvusClient(MilvusClient):
                 self.rename_collection(folder.name, dropped)
         self.drop_collection(dropped)
         self.drop_collection(folder.name)
-        if is_remains(folder):
+        if is_incomplete(folder):
             shutil.rmtree(folder)
 
     def _flush_if_written(self, collection_name: str) -> None:

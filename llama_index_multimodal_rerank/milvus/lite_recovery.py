@@ -40,14 +40,16 @@ def collection_folders(path: str) -> Iterator[Path]:
         yield from (folder for folder in Path(path).glob(pattern) if folder.is_dir())
 
 
-def is_remains(folder: Path) -> bool:
+def is_incomplete(folder: Path) -> bool:
     """Tell whether a collection's folder is there without the schema to read it by."""
     return folder.is_dir() and not (folder / _SCHEMA).exists()
 
 
-def may_hold_rows(remains: Path) -> bool:
+def may_hold_rows(incomplete: Path) -> bool:
     """Tell whether there is any file that making a collection does not leave before its schema."""
-    return any(not entry.is_dir() and entry != remains / f"{_SCHEMA}.tmp" for entry in remains.rglob("*"))
+    return any(
+        not entry.is_dir() and entry != incomplete / f"{_SCHEMA}.tmp" for entry in incomplete.rglob("*")
+    )
 
 
 def repair(path: str) -> None:
@@ -65,14 +67,14 @@ def repair(path: str) -> None:
             if _DROPPED.fullmatch(folder.name):
                 shutil.rmtree(folder)
                 logger.warning("%s: a process was killed while it dropped a collection; dropped now.", folder)
-            elif not is_remains(folder):
-                _remove_flushed_logs(folder)
+            elif not is_incomplete(folder):
+                _remove_flushed_wal(folder)
             elif not may_hold_rows(folder):
                 shutil.rmtree(folder)
                 logger.warning("%s: a process was killed while it made this collection; removed.", folder)
 
 
-def _remove_flushed_logs(folder: Path) -> None:
+def _remove_flushed_wal(folder: Path) -> None:
     try:
         active = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["active_wal_number"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -93,7 +93,7 @@ def milvus_store(
     own = inspect.signature(MilvusVectorStore.__init__).parameters
     connection = {name: value for name, value in kwargs.items() if name not in own}
     from .clients import LiteMilvusClient, ThreadedMilvusClient
-    from .lite_recovery import collection_folder, is_remains, may_hold_rows
+    from .lite_recovery import collection_folder, is_incomplete, may_hold_rows
 
     client = _connect(uri, token, local, connection)
 
@@ -101,7 +101,7 @@ def milvus_store(
         folder = collection_folder(uri, collection_name, connection.get("db_name", ""))
         if overwrite:
             client.drop_whole_collection(folder)
-        elif is_remains(folder) and may_hold_rows(folder):
+        elif is_incomplete(folder) and may_hold_rows(folder):
             raise FileExistsError(
                 f"{str(folder)!r} may hold rows of a collection {collection_name!r}, but its schema.json, "
                 "which tells how to read them, is missing. Put it back from a backup, or choose another "

@@ -15,7 +15,7 @@ R = TypeVar("R")
 WORKERS = min(8, os.cpu_count() or 1)
 
 
-def one_late(items: Iterable[T]) -> Generator[T, None, None]:
+def lag_by_one(items: Iterable[T]) -> Generator[T, None, None]:
     """Yield every item once the next one has been made.
 
     A GPU is given the next batch before its last result is waited for.
@@ -28,7 +28,7 @@ def one_late(items: Iterable[T]) -> Generator[T, None, None]:
     yield from late
 
 
-def map_ahead(
+def prefetch_map(
     function: Callable[[T], R], items: Iterable[T], *, ahead: int, workers: int = WORKERS
 ) -> Generator[R, None, None]:
     """Yield ``function(item)`` for every item, in order, computed in threads.

@@ -34,10 +34,10 @@ from .ranking import (
     BadAnswerError,
     OnBadAnswer,
     Ranking,
-    kept_order,
+    cumulative_scores,
     rank_scores,
     ranking_from_answer,
-    step_scores,
+    retrieval_order,
 )
 from .sheet import build_sheet
 from .windows import sliding_windows
@@ -45,9 +45,9 @@ from .windows import sliding_windows
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Steps = Generator[ModelCall, ModelReply, Any]
+ModelCalls = Generator[ModelCall, ModelReply, Any]
 
-FURTHER_ATTEMPTS = 2
+MAX_RETRIES = 2
 """How often ``on_bad_answer="retry"`` asks again before it repairs."""
 
 MANY_WINDOWS = 4
@@ -58,7 +58,7 @@ CAPTIONS_KEPT = 1024
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RerankResult:
     """What came of a query.
 
     Attributes:
@@ -79,7 +79,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class RerankSteps:
+class ListwiseReranker:
     """Settings of the algorithm, and the algorithm. Fields as in ``Phi3VisionRerank``.
 
     Attributes:
@@ -103,15 +103,15 @@ class RerankSteps:
     save_sheets: Path | None
     captions: MutableMapping[tuple[str, str, str], str]
 
-    def run(self, query: QueryContent, candidates: Sequence[Candidate]) -> Steps:
+    def run(self, query: QueryContent, candidates: Sequence[Candidate]) -> ModelCalls:
         """Rank candidates; the generator returns an :class:`Outcome`."""
         n = len(candidates)
         if n == 0 or all(each.problem is not None for each in candidates):
-            nothing = kept_order(n, error="no candidate can be looked at" if n else None)
-            return Outcome(nothing.order, (0.0,) * n, None, None, (nothing.audit,), None)
+            nothing = retrieval_order(n, error="no candidate can be looked at" if n else None)
+            return RerankResult(nothing.order, (0.0,) * n, None, None, (nothing.audit,), None)
         if n == 1 and not self.explain:
-            only = kept_order(1)
-            return Outcome(only.order, only.scores, None, None, (only.audit,), None)
+            only = retrieval_order(1)
+            return RerankResult(only.order, only.scores, None, None, (only.audit,), None)
         caption = yield from self._caption(query.picture)
         order = list(range(n))
         audits: list[Audit] = []
@@ -129,11 +129,11 @@ class RerankSteps:
         # An answer may hold a reason that nobody asked for, or for one that cannot be seen.
         explained = self.explain and order[0] == members[ranking.order[0]]
         reason = ranking.reason if explained else None
-        return Outcome(tuple(order), scores, reason, caption, tuple(audits), ranking.confidence)
+        return RerankResult(tuple(order), scores, reason, caption, tuple(audits), ranking.confidence)
 
     # -- the query's caption ------------------------------------------------------------------
 
-    def _caption(self, picture: Image | None) -> Steps:
+    def _caption(self, picture: Image | None) -> ModelCalls:
         if picture is None or not self.caption:
             return None
         prompt = self.caption_prompt.format()
@@ -150,11 +150,11 @@ class RerankSteps:
 
     def _rank_window(
         self, query: QueryContent, caption: str | None, members: Sequence[Candidate], *, explain: bool
-    ) -> Steps:
+    ) -> ModelCalls:
         """Rank the candidates of one sheet; returns (Ranking, audits)."""
         n = len(members)
         if n == 1 and not explain:
-            return kept_order(1), []
+            return retrieval_order(1), []
         shuffles = self._shuffles(n)
         requests = tuple(
             self._request(query, caption, [members[place] for place in shuffle], explain=explain)
@@ -213,7 +213,7 @@ class RerankSteps:
             return json_format(explain=explain)
         return list_format(explain=explain, declared=True)
 
-    def _ask(self, requests: tuple[RankRequest, ...], *, explain: bool) -> Steps:
+    def _ask(self, requests: tuple[RankRequest, ...], *, explain: bool) -> ModelCalls:
         """Rank the sheets of a batch; returns one Ranking of labels per request."""
         n = requests[0].num_labels
         if self.strategy == "first_token":
@@ -223,19 +223,19 @@ class RerankSteps:
             written = yield RankLabels(requests, self.max_new_tokens if explain else 0)
             audit = Audit(expected=n, source="constraint", listed=n)
             return [
-                Ranking(each.order, step_scores(each.probabilities), each.text or None, audit)
+                Ranking(each.order, cumulative_scores(each.probabilities), each.text or None, audit)
                 for each in cast("list[LabelRanking]", written)
             ]
         return (yield from self._ask_for_text(requests))
 
-    def _ask_for_text(self, requests: tuple[RankRequest, ...]) -> Steps:
+    def _ask_for_text(self, requests: tuple[RankRequest, ...]) -> ModelCalls:
         n = requests[0].num_labels
         # Half a dozen tokens per entry hold it in any of the usual forms.
         tokens = 6 * n + 32 + self.max_new_tokens
         schema = ranking_schema(n, explain=self.explain)
         rankings: dict[int, Ranking] = {}
         open_requests = dict(enumerate(requests))
-        attempts = 1 + (FURTHER_ATTEMPTS if self.on_bad_answer == "retry" else 0)
+        attempts = 1 + (MAX_RETRIES if self.on_bad_answer == "retry" else 0)
         for attempt in range(1, attempts + 1):
             replies = yield Generate(tuple(open_requests.values()), tokens, schema)
             policy: OnBadAnswer = self.on_bad_answer

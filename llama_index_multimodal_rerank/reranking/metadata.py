@@ -9,12 +9,12 @@ from typing import Any
 from llama_index.core.schema import NodeWithScore
 
 from .candidates import Candidate
-from .listwise import Outcome
+from .listwise import RerankResult
 from .ranking import Audit
 
 
 def annotated_nodes(
-    candidates: Sequence[Candidate], outcome: Outcome, *, top_n: int, keep_retrieval_score: bool
+    candidates: Sequence[Candidate], outcome: RerankResult, *, top_n: int, keep_retrieval_score: bool
 ) -> list[NodeWithScore]:
     """Return copies of the best nodes, with scores, and metadata as listed in ``Phi3VisionRerank``."""
     ranked = list(zip(outcome.order, outcome.scores, strict=True))[:top_n]

@@ -1,4 +1,4 @@
-"""Phi3VisionRerank: the LlamaIndex face of the reranker."""
+"""Phi3VisionRerank: LlamaIndex integration of the reranker."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from ..vlm.calls import ModelCall, ModelCallError, ModelReply, aexecute, execute
 from ..vlm.phi3_vision import DEFAULT_MODEL_NAME, DEFAULT_NUM_CROPS
 from ..vlm.protocols import LabelScoringModel, LoadableModel, VisionLanguageModel
 from .candidates import Candidate, read_candidates, read_query
-from .listwise import Outcome, RerankSteps, Steps, unreadable_last
+from .listwise import ListwiseReranker, ModelCalls, RerankResult, unreadable_last
 from .metadata import annotated_nodes
 from .prompts import DEFAULT_CAPTION_PROMPT, DEFAULT_RANK_PROMPT
-from .ranking import OnBadAnswer, kept_order
+from .ranking import OnBadAnswer, retrieval_order
 from .sheet_layout import MAX_CELLS
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
             f"model_name and generate), or a multimodal LLM of LlamaIndex, got {model!r}"
         )
 
-    def _steps(self) -> RerankSteps:
+    def _steps(self) -> ListwiseReranker:
         model = self.vision_language_model
         if self.strategy == "first_token" and not isinstance(model, LabelScoringModel):
             raise ValueError(
@@ -246,7 +246,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         own = getattr(model, "num_crops", None)
         if self.num_crops is not None and own is not None and own != self.num_crops:
             raise ValueError(f"num_crops={self.num_crops}, but the model was made with num_crops={own}")
-        return RerankSteps(
+        return ListwiseReranker(
             model=model,
             strategy=self.strategy,
             window=self.window,
@@ -312,20 +312,20 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
             result += self._finished(candidates, outcome)
         return result
 
-    def _begin(self, query: QueryBundle, candidates: Sequence[Candidate]) -> Steps:
+    def _begin(self, query: QueryBundle, candidates: Sequence[Candidate]) -> ModelCalls:
         steps = self._steps()
         content = read_query(query, allow_urls=self.allow_urls, data_root=self.data_root)
         if candidates and isinstance(steps.model, LoadableModel):
             steps.model.load()  # a checkpoint that is not there is no failed answer
         return steps.run(content, candidates)
 
-    def _without_model(self, error: Exception, candidates: Sequence[Candidate]) -> Outcome:
+    def _without_model(self, error: Exception, candidates: Sequence[Candidate]) -> RerankResult:
         if self.on_error == "raise":
             raise error
         logger.warning("Kept the retrieval order: %s", error)
-        kept = kept_order(len(candidates), error=str(error))
+        kept = retrieval_order(len(candidates), error=str(error))
         order, scores = unreadable_last(kept.order, kept.scores, candidates)
-        return Outcome(tuple(order), scores, None, None, (kept.audit,), None)
+        return RerankResult(tuple(order), scores, None, None, (kept.audit,), None)
 
     @contextmanager
     def _reported(self, nodes: list[NodeWithScore], query: QueryBundle) -> Iterator[list[NodeWithScore]]:
@@ -344,7 +344,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
             event.on_end(payload={EventPayload.NODES: result})
         dispatcher.event(ReRankEndEvent(nodes=result))
 
-    def _finished(self, candidates: Sequence[Candidate], outcome: Outcome | None) -> list[NodeWithScore]:
+    def _finished(self, candidates: Sequence[Candidate], outcome: RerankResult | None) -> list[NodeWithScore]:
         assert outcome is not None  # noqa: S101 (for the type checker)
         return annotated_nodes(
             candidates, outcome, top_n=self.top_n, keep_retrieval_score=self.keep_retrieval_score
@@ -357,7 +357,7 @@ def _required(query: QueryBundle | None) -> QueryBundle:
     return query
 
 
-def _advance(steps: Steps, reply: ModelReply | None) -> tuple[ModelCall | None, Outcome | None]:
+def _advance(steps: ModelCalls, reply: ModelReply | None) -> tuple[ModelCall | None, RerankResult | None]:
     """Go on to the next call, or to the outcome."""
     try:
         return steps.send(reply), None  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ class Audit:
         out_of_range: numbers that are no label, 0 among them.
         refused: entries that are no whole numbers, as text.
         conflicting_lists: lists in the answer that contradict each other, if more than one.
-        action: ``"none"``, ``"repaired"`` or ``"kept_order"``.
+        action: ``"none"``, ``"repaired"`` or ``"retrieval_order"``.
         attempts: answers asked for; more than 1 after ``"retry"``.
         error: what went wrong, where there was no answer to audit.
         answer: the beginning of the answer, where it was not clean.
@@ -64,7 +64,7 @@ class Audit:
     out_of_range: tuple[int, ...] = ()
     refused: tuple[str, ...] = ()
     conflicting_lists: int = 0
-    action: Literal["none", "repaired", "kept_order"] = "none"
+    action: Literal["none", "repaired", "retrieval_order"] = "none"
     attempts: int = 1
     error: str | None = None
     answer: str | None = None
@@ -117,7 +117,7 @@ class Ranking:
     Attributes:
         order: candidate indices from 0, best first; each exactly once.
         scores: score of the candidate at the same place of ``order``, from 1 down to 0, never
-            rising down the list. What they mean: :func:`step_scores`, :func:`rank_scores` and
+            rising down the list. What they mean: :func:`cumulative_scores`, :func:`rank_scores` and
             ``docs/reranking.md``.
         reason: why the first is first, in the model's words, or None.
         audit: how the order came about.
@@ -149,7 +149,7 @@ def rank_scores(n: int) -> tuple[float, ...]:
     return tuple((n - position) / n for position in range(n))
 
 
-def step_scores(probabilities: Sequence[float]) -> tuple[float, ...]:
+def cumulative_scores(probabilities: Sequence[float]) -> tuple[float, ...]:
     """Make the step probabilities of a decoded list monotone.
 
     Args:
@@ -190,12 +190,12 @@ def repair(entries: Sequence[Entry], n: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*listed, *range(n)]))
 
 
-def kept_order(n: int, *, error: str | None = None, reason: str | None = None) -> Ranking:
+def retrieval_order(n: int, *, error: str | None = None, reason: str | None = None) -> Ranking:
     """Return the order as it was, where nothing was asked or no answer was had."""
     audit = Audit(
         expected=n,
         source="none",
-        action="kept_order" if error else "none",
+        action="retrieval_order" if error else "none",
         attempts=0 if error is None else 1,
         error=error,
     )
@@ -231,7 +231,7 @@ def ranking_from_answer(text: str, n: int, *, on_bad_answer: OnBadAnswer = "repa
     # Without one valid entry the order is the old one under either policy, and so is not said to be repaired.
     if on_bad_answer == "keep_order" or len(audit.missing) == n:
         order: tuple[int, ...] = tuple(range(n))
-        audit = replace(audit, action="kept_order")
+        audit = replace(audit, action="retrieval_order")
     else:
         order = repair(parsed.entries, n)
         audit = replace(audit, action="repaired")

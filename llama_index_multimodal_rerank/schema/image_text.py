@@ -62,7 +62,7 @@ class ImageText(str):
         """The digest the picture is known to have, None while it was never read."""
         return self._digest
 
-    def tagged(self) -> ImageText:
+    def with_digest(self) -> ImageText:
         """Return the same text and picture under a string that is unique to the pair.
 
         The string ends in ``[image_digest: sha256:…]``, so that caches keyed by it tell
@@ -75,9 +75,9 @@ class ImageText(str):
             return self
         digest = self._digest or image_digest(self.image)
         value = f"{self.text}\n[{IMAGE_DIGEST_KEY}: {digest}]".lstrip()
-        tagged = super().__new__(type(self), value)
-        tagged.text, tagged.image, tagged._digest = self.text, self.image, digest
-        return tagged
+        with_digest = super().__new__(type(self), value)
+        with_digest.text, with_digest.image, with_digest._digest = self.text, self.image, digest
+        return with_digest
 
     def __repr__(self) -> str:
         if self.image is None:
@@ -85,7 +85,7 @@ class ImageText(str):
         return f"ImageText({self.text!r}, image={describe_source(self.image)})"
 
 
-def lost_picture(text: str) -> bool:
+def has_lost_image(text: str) -> bool:
     """Tell whether a plain string names a picture that it no longer carries.
 
     That happens when a text splitter or another class copies the text and metadata of one of

@@ -61,7 +61,7 @@ class _EmbedsAsPicture(TextNode):
             return super().get_content(metadata_mode)
         mode = MetadataMode.NONE if metadata_mode == MetadataMode.EMBED else metadata_mode
         text = super().get_content(mode)
-        return ImageText(text, source, digest=self.metadata.get(IMAGE_DIGEST_KEY)).tagged()
+        return ImageText(text, source, digest=self.metadata.get(IMAGE_DIGEST_KEY)).with_digest()
 
     @property
     def hash(self) -> str:
@@ -205,7 +205,7 @@ def _build_node(
         "id_": node_id,
         "text": text,
         "metadata": {**facts, **(metadata or {}), IMAGE_DIGEST_KEY: facts[IMAGE_DIGEST_KEY]},
-        # Not excluded from embedding texts: see image_text.lost_picture.
+        # Not excluded from embedding texts: see image_text.has_lost_image.
         "excluded_llm_metadata_keys": [*facts],
         # Each picture is its own document, so that delete_ref_doc and upserts work, and no row
         # is stored under the parent "None", which Milvus deletes all at once.
@@ -214,7 +214,7 @@ def _build_node(
     return ImageTextNode(**fields, **place)
 
 
-def faithful_node(node: BaseNode) -> BaseNode:
+def to_storable_node(node: BaseNode) -> BaseNode:
     """Return a node that a vector store can keep whole: the same one wherever possible.
 
     A ``Node`` or ``ImageDocument`` with a picture becomes an :class:`ImageTextNode`, a ``Node``

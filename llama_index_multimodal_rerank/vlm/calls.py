@@ -109,7 +109,7 @@ def _failed(model: VisionLanguageModel, error: Exception) -> ModelCallError:
 def _execute(model: VisionLanguageModel, call: ModelCall) -> ModelReply:
     if isinstance(call, ScoreLabels):
         assert isinstance(model, LabelScoringModel)  # noqa: S101 (for the type checker)
-        return model.label_logits(call.requests)
+        return model.label_logprobs(call.requests)
     if isinstance(call, RankLabels):
         assert isinstance(model, ConstrainedModel)  # noqa: S101 (for the type checker)
         return model.rank_labels(call.requests, max_new_tokens=call.max_new_tokens, order=call.order)

@@ -21,7 +21,7 @@ class Prompt(NamedTuple):
     attention_mask: torch.Tensor  # (batch, tokens)
     image_features: tuple[torch.Tensor, ...]
 
-    def followed_by(self, ids: torch.Tensor) -> Prompt:
+    def append(self, ids: torch.Tensor) -> Prompt:
         """Return the prompts with more tokens, (batch, more) or (more,) for all alike."""
         ids = ids.to(self.input_ids).expand(len(self.input_ids), -1)
         return Prompt(
@@ -31,7 +31,7 @@ class Prompt(NamedTuple):
         )
 
 
-class Reading:
+class PrefilledPrompt:
     """What the model makes of a batch of prompts, read once.
 
     Args:
@@ -55,16 +55,16 @@ class Reading:
     def _peek(self, ids: tuple[int, ...]) -> torch.Tensor:
         if not ids:
             return self.logits
-        longer = self.prompt.followed_by(torch.tensor(ids))
+        longer = self.prompt.append(torch.tensor(ids))
         if self._outgrows(longer):
             return self._read_all(longer)[0]
         logits = self._read_more(longer, len(ids))
         self.cache.crop(-len(ids))
         return logits
 
-    def go_on(self, ids: torch.Tensor) -> torch.Tensor:
+    def extend(self, ids: torch.Tensor) -> torch.Tensor:
         """Read more tokens, (batch, more), and return the logits of what follows, (batch, vocabulary)."""
-        longer = self.prompt.followed_by(ids)
+        longer = self.prompt.append(ids)
         if self._outgrows(longer):
             self.logits, self.cache = self._read_all(longer)
         else:
@@ -99,8 +99,8 @@ class Reading:
         return logits
 
 
-def write_list(
-    reading: Reading, masking: PermutationLogitsProcessor, begun: Sequence[int], length: int
+def decode_ranking(
+    prefilled: PrefilledPrompt, masking: PermutationLogitsProcessor, begun: Sequence[int], length: int
 ) -> tuple[torch.Tensor, int]:
     """Write rankings greedily under the constraint, without asking the model where there is no choice.
 
@@ -109,7 +109,7 @@ def write_list(
     a token, for the same list.
 
     Args:
-        reading: prompts with the beginning of the list.
+        prefilled: prompts with the beginning of the list.
         masking: the constraint, new.
         begun: token ids of that beginning.
         length: tokens of the whole list.
@@ -117,13 +117,13 @@ def write_list(
     Returns:
         Token ids of the lists, (batch, length), and how many of the last ones were not read yet, at least 1.
     """
-    ids = reading.prompt.input_ids
+    ids = prefilled.prompt.input_ids
     known, lists = ids[:, : ids.shape[1] - len(begun)], ids[:, :0]
-    scores = reading.logits
+    scores = prefilled.logits
     unread = 0
     for place in range(length):
         if unread and not masking.is_forced(lists.tolist()):
-            scores, unread = reading.go_on(lists[:, -unread:]), 0
+            scores, unread = prefilled.extend(lists[:, -unread:]), 0
         chosen = masking(torch.cat([known, lists], dim=1), scores).argmax(dim=-1, keepdim=True)
         lists = torch.cat([lists, chosen], dim=1)
         unread += place >= len(begun)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
-    from .decoding import Prompt, Reading
+    from .decoding import PrefilledPrompt, Prompt
     from .permutation_constraint import ListTokens
 
 DEFAULT_MODEL_NAME = "microsoft/Phi-3-vision-128k-instruct"
@@ -92,7 +92,7 @@ class LocalPhi3Vision:
         self._loader: Lazy[_Loaded] = Lazy()
         self._lock = threading.Lock()
         self._features: OrderedDict[bytes, tuple[torch.Tensor, list[int]]] = OrderedDict()
-        self._kept: tuple[tuple[RankRequest, ...], Reading] | None = None
+        self._kept: tuple[tuple[RankRequest, ...], PrefilledPrompt] | None = None
         self._list_tokens: dict[tuple[int, str], ListTokens] = {}
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
@@ -152,7 +152,7 @@ class LocalPhi3Vision:
             output = self._generate(loaded, inputs, max_new_tokens)
         return self._decode(loaded, output[0])
 
-    def label_logits(self, requests: Sequence[RankRequest]) -> list[list[float]]:
+    def label_logprobs(self, requests: Sequence[RankRequest]) -> list[list[float]]:
         """Return log-probabilities of each label to be written first; see ``LabelScoringModel``.
 
         One forward pass for the batch. Numbers that begin like others (1 and 10) take one further step
@@ -165,13 +165,13 @@ class LocalPhi3Vision:
         loaded = self.load()
         tokens = self._tokens(loaded, _num_labels(requests))
         with self._lock, torch.inference_mode():
-            reading = self._read(loaded, requests, tokens)
+            prefilled = self._read(loaded, requests, tokens)
             rows = [
-                first_label_probabilities(tokens, partial(reading.peek, row=row))
+                first_label_probabilities(tokens, partial(prefilled.peek, row=row))
                 for row in range(len(requests))
             ]
             if all(request.asked_again for request in requests):
-                self._kept = tuple(requests), reading
+                self._kept = tuple(requests), prefilled
         smallest = torch.finfo(torch.float64).tiny
         return [torch.tensor(row, dtype=torch.float64).clamp_min(smallest).log().tolist() for row in rows]
 
@@ -181,7 +181,7 @@ class LocalPhi3Vision:
         """Write complete rankings under the permutation constraint; see ``ConstrainedModel``."""
         import torch
 
-        from .decoding import write_list
+        from .decoding import decode_ranking
         from .permutation_constraint import (
             REASON,
             PermutationConstraint,
@@ -193,14 +193,14 @@ class LocalPhi3Vision:
         tokens = self._tokens(loaded, _num_labels(requests), REASON if max_new_tokens else "")
         constraint = PermutationConstraint(tokens, order)
         with self._lock, torch.inference_mode():
-            reading = self._read(loaded, requests, tokens)
-            length = reading.prompt.input_ids.shape[1] - len(tokens.opening)
+            prefilled = self._read(loaded, requests, tokens)
+            length = prefilled.prompt.input_ids.shape[1] - len(tokens.opening)
             masking = PermutationLogitsProcessor(constraint, length)
-            lists, unread = write_list(reading, masking, tokens.opening, tokens.longest)
+            lists, unread = decode_ranking(prefilled, masking, tokens.opening, tokens.longest)
             reasons = [""] * len(requests)
             if max_new_tokens:
-                prompt = reading.prompt.followed_by(lists[:, -unread:])
-                output = self._generate(loaded, prompt, max_new_tokens, past_key_values=reading.cache)
+                prompt = prefilled.prompt.append(lists[:, -unread:])
+                output = self._generate(loaded, prompt, max_new_tokens, past_key_values=prefilled.cache)
                 reasons = [self._decode(loaded, ids) for ids in output]
         return [
             LabelRanking(
@@ -223,17 +223,17 @@ class LocalPhi3Vision:
             )
         return self._list_tokens[key]
 
-    def _read(self, loaded: _Loaded, requests: Sequence[RankRequest], tokens: ListTokens) -> Reading:
+    def _read(self, loaded: _Loaded, requests: Sequence[RankRequest], tokens: ListTokens) -> PrefilledPrompt:
         """Read requests up to the opening of the list, unless that was done in the last call."""
         import torch
 
-        from .decoding import Reading
+        from .decoding import PrefilledPrompt
 
         kept, self._kept = self._kept, None
         if kept is not None and len(kept[0]) == len(requests) and all(map(operator.is_, kept[0], requests)):
             return kept[1]
-        prompt = self._prepare(loaded, requests, self.num_crops).followed_by(torch.tensor(tokens.opening))
-        return Reading(loaded.model, prompt)
+        prompt = self._prepare(loaded, requests, self.num_crops).append(torch.tensor(tokens.opening))
+        return PrefilledPrompt(loaded.model, prompt)
 
     def _prepare(self, loaded: _Loaded, requests: Sequence[RankRequest], num_crops: int) -> Prompt:
         from .decoding import Prompt

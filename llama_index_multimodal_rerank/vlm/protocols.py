@@ -103,7 +103,7 @@ class JsonModel(VisionLanguageModel, Protocol):
 class LabelScoringModel(VisionLanguageModel, Protocol):
     """A model whose label logits can be read; ``strategy="first_token"`` needs one."""
 
-    def label_logits(self, requests: Sequence[RankRequest]) -> list[list[float]]:
+    def label_logprobs(self, requests: Sequence[RankRequest]) -> list[list[float]]:
         """Return, for each request, one logit per label: how likely the label is to be named first."""
         ...
 

@@ -19,7 +19,7 @@ from tenacity import (
 logger = logging.getLogger(__name__)
 
 MAX_RETRY_AFTER_SECONDS = 60.0
-_PASSING_STATUS = frozenset({408, 409, 425, 429})
+_TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
 _backoff = wait_random_exponential(multiplier=1.0, max=20.0)
 
 
@@ -34,11 +34,11 @@ def status_code(error: BaseException) -> int | None:
     return None
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Tell whether a failure may pass: timeout, lost connection, rate limit, server error, broken body."""
     status = status_code(error)
     if status is not None:
-        return status in _PASSING_STATUS or status >= 500
+        return status in _TRANSIENT_STATUS or status >= 500
     kinds = (TimeoutError, asyncio.TimeoutError, ConnectionError, httpx.TransportError, json.JSONDecodeError)
     # Client libraries wrap these in classes of their own, without a common base.
     named = any(word in type(error).__name__ for word in ("Timeout", "ConnectionError"))
@@ -47,7 +47,7 @@ def is_passing(error: BaseException) -> bool:
 
 def is_refusal_of_parameters(error: BaseException) -> bool:
     """Tell whether a failure may mean that the server or client does not know a parameter."""
-    return not is_passing(error) and status_code(error) in (None, 400, 404, 415, 422)
+    return not is_transient(error) and status_code(error) in (None, 400, 404, 415, 422)
 
 
 def _wait(state: RetryCallState) -> float:
@@ -65,7 +65,7 @@ def retry_options(max_retries: int) -> dict[str, Any]:
     return {
         "stop": stop_after_attempt(max_retries + 1),
         "wait": _wait,
-        "retry": retry_if_exception(is_passing),
+        "retry": retry_if_exception(is_transient),
         "before_sleep": before_sleep_log(logger, logging.WARNING),
         "reraise": True,
     }

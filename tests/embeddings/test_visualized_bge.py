@@ -169,9 +169,9 @@ def test_empty_text_is_an_error(embed_model: VisualizedBGEEmbedding, text: str) 
 def test_a_picture_lost_by_a_splitter_is_an_error(
     embed_model: VisualizedBGEEmbedding, pictures: list[Path]
 ) -> None:
-    tagged = ImageText("a mug", pictures[0]).tagged()
+    with_digest = ImageText("a mug", pictures[0]).with_digest()
     with pytest.raises(ValueError, match=r"names a picture but does not carry it.*transformations"):
-        embed_model.get_text_embedding(str.__str__(tagged)[:])
+        embed_model.get_text_embedding(str.__str__(with_digest)[:])
 
 
 def test_a_picture_changed_since_its_node_was_made_is_an_error(

@@ -1,4 +1,4 @@
-"""Words that strangers put into captions cannot break the format, whatever they say."""
+"""Untrusted words in captions cannot break the format, whatever they say."""
 
 from __future__ import annotations
 

@@ -395,7 +395,7 @@ def test_bad_answers_by_policy(nodes, query):
     assert repaired[0].node.metadata["rerank_audit"]["missing"] == [7]
     kept = ranked(Scripted(LEAVES_OUT_7), "keep_order")
     assert ids(kept) == [str(i) for i in range(9)]
-    assert kept[0].node.metadata["rerank_audit"]["action"] == "kept_order"
+    assert kept[0].node.metadata["rerank_audit"]["action"] == "retrieval_order"
     with pytest.raises(BadAnswerError, match=r"1 left out \(7\)"):
         ranked(Scripted(LEAVES_OUT_7), "raise")
 
@@ -435,7 +435,7 @@ async def test_errors_by_policy(nodes, query, caplog):
         assert ids(result) == [str(i) for i in range(9)]
         assert scores(result) == sorted(scores(result), reverse=True)
         audit = result[0].node.metadata["rerank_audit"]
-        assert audit["action"] == "kept_order"
+        assert audit["action"] == "retrieval_order"
         assert "5 requests per 3 s" in audit["error"]
     assert "Kept the retrieval order" in caplog.text
 

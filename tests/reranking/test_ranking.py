@@ -11,11 +11,11 @@ from llama_index_multimodal_rerank.reranking.ranking import (
     Audit,
     BadAnswerError,
     Ranking,
-    kept_order,
+    cumulative_scores,
     rank_scores,
     ranking_from_answer,
     repair,
-    step_scores,
+    retrieval_order,
 )
 
 # answer, candidates, labels in the order expected, what the audit must count
@@ -48,7 +48,7 @@ BAD_ANSWERS = {
         "Error 429: Too Many Requests. You may send 5 requests per 3 s.",
         5,
         [1, 2, 3, 4, 5],
-        {"listed": 0, "action": "kept_order"},
+        {"listed": 0, "action": "retrieval_order"},
     ),
     "scores do not overrule the order": (
         '{"ranking": [2, 3, 1], "scores": [0.1, 0.5, 0.9], "ranking_of": 3}',
@@ -66,7 +66,7 @@ BAD_ANSWERS = {
         "I'm sorry, but I can't help with comparing these 2 people [1] and [3].",
         3,
         [1, 2, 3],
-        {"listed": 0, "missing": (1, 2, 3), "action": "kept_order"},
+        {"listed": 0, "missing": (1, 2, 3), "action": "retrieval_order"},
     ),
     "what a token limit cut off is not guessed": (
         '{"ranking": [3, 11, 1',
@@ -91,7 +91,7 @@ def test_bad_answer(name):
 
     kept = ranking_from_answer(answer, n, on_bad_answer="keep_order")
     assert kept.order == tuple(range(n))
-    assert kept.audit.action == "kept_order"
+    assert kept.audit.action == "retrieval_order"
     for policy in ("raise", "retry"):
         with pytest.raises(BadAnswerError, match="on_bad_answer") as error:
             ranking_from_answer(answer, n, on_bad_answer=policy)
@@ -207,7 +207,7 @@ def test_repair_by_hand():
 
 
 def test_step_scores_by_hand():
-    assert step_scores([0.5, 0.8, 1.0]) == (0.5, 0.4, 0.4)
+    assert cumulative_scores([0.5, 0.8, 1.0]) == (0.5, 0.4, 0.4)
     assert rank_scores(4) == (1.0, 0.75, 0.5, 0.25)
 
 
@@ -232,11 +232,11 @@ def test_unknown_policy():
 
 
 def test_audit_dict_holds_only_what_happened():
-    assert kept_order(3, error="timeout").audit.to_dict() == {
+    assert retrieval_order(3, error="timeout").audit.to_dict() == {
         "expected": 3,
         "source": "none",
         "listed": 0,
-        "action": "kept_order",
+        "action": "retrieval_order",
         "attempts": 1,
         "error": "timeout",
     }

@@ -15,7 +15,7 @@ from llama_index_multimodal_rerank import (
     Phi3VisionRerank,
     image_node,
 )
-from llama_index_multimodal_rerank.vlm import retries as retrying
+from llama_index_multimodal_rerank.vlm import retries as retries
 
 REDS = [20, 200, 90, 150, 60, 230, 120, 40, 180]
 BEST_FIRST = ["5", "1", "8", "3", "6", "2", "4", "7", "0"]
@@ -25,7 +25,7 @@ SERVER_ERROR = (500, "Internal Server Error [3] > [1]")
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(retrying, "_backoff", lambda state: 0.0)
+    monkeypatch.setattr(retries, "_backoff", lambda state: 0.0)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ async def test_failures_that_stay(nodes, query, kind, failure, said):
     # Nothing is lost, nothing is taken for an answer, and the audit says what happened.
     assert ids(kept) == [str(i) for i in range(9)]
     audit = kept[0].node.metadata["rerank_audit"]
-    assert audit["action"] == "kept_order"
+    assert audit["action"] == "retrieval_order"
     assert said in audit["error"]
     assert asked == {"401": 1, "IndexError": 2}.get(said, 2)
 
@@ -173,7 +173,7 @@ async def test_malformed_contents(nodes, query, kind, content, order):
 
     assert ids(result) == order
     audit = result[0].node.metadata["rerank_audit"]
-    assert audit["action"] == ("kept_order" if order[0] == "0" else "repaired")
+    assert audit["action"] == ("retrieval_order" if order[0] == "0" else "repaired")
     assert audit.get("answer", "") == content
 
 
@@ -184,7 +184,7 @@ async def test_a_content_of_null_is_an_empty_answer(nodes, query, kind):
         result = await both(reranker(server), nodes, query, kind)
 
     assert ids(result) == [str(i) for i in range(9)]
-    assert result[0].node.metadata["rerank_audit"]["action"] == "kept_order"
+    assert result[0].node.metadata["rerank_audit"]["action"] == "retrieval_order"
 
 
 @kinds
@@ -227,7 +227,7 @@ def test_retry_after_is_honoured(monkeypatch):
         response = httpx.Response(429, headers=headers, request=httpx.Request("POST", "http://x"))
         error = httpx.HTTPStatusError("429", request=response.request, response=response)
         state.set_exception((type(error), error, None))
-        return retrying._wait(state)
+        return retries._wait(state)
 
     assert wait({"retry-after": "7"}) == 7.0
     assert wait({"retry-after": "3600"}) == 60.0
@@ -265,7 +265,7 @@ class APITimeoutError(Exception):
     ids=repr,
 )
 def test_which_failures_pass(error, passing):
-    assert retrying.is_passing(error) is passing
+    assert retries.is_transient(error) is passing
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llama_index_multimodal_rerank.images.sources import ImageNotFoundError
-from llama_index_multimodal_rerank.schema.image_text import ImageText, lost_picture
+from llama_index_multimodal_rerank.schema.image_text import ImageText, has_lost_image
 
 
 def digest_of(path: Path) -> str:
@@ -33,29 +33,29 @@ def test_it_is_an_ordinary_string(pictures: list[Path]) -> None:
 
 def test_tagged_is_unique_to_text_and_picture(pictures: list[Path]) -> None:
     values = {
-        str(ImageText(text, image).tagged())
+        str(ImageText(text, image).with_digest())
         for text in ("", "a mug", "a case")
         for image in (pictures[0], pictures[1], None)
     }
     assert len(values) == 9
-    tagged = ImageText("a mug", pictures[0]).tagged()
-    assert tagged == f"a mug\n[image_digest: {digest_of(pictures[0])}]"
-    assert (tagged.text, tagged.image) == ("a mug", pictures[0])
-    assert tagged.tagged() is tagged
+    with_digest = ImageText("a mug", pictures[0]).with_digest()
+    assert with_digest == f"a mug\n[image_digest: {digest_of(pictures[0])}]"
+    assert (with_digest.text, with_digest.image) == ("a mug", pictures[0])
+    assert with_digest.with_digest() is with_digest
 
 
 def test_tag_follows_the_bytes_not_the_path(pictures: list[Path]) -> None:
-    before = str(ImageText("", pictures[0]).tagged())
+    before = str(ImageText("", pictures[0]).with_digest())
     pictures[0].write_bytes(pictures[1].read_bytes())
-    after = str(ImageText("", pictures[0]).tagged())
+    after = str(ImageText("", pictures[0]).with_digest())
     assert before != after
-    assert after == str(ImageText("", pictures[1]).tagged())
+    assert after == str(ImageText("", pictures[1]).with_digest())
 
 
 def test_nothing_is_read_before_it_must(tmp_path: Path) -> None:
     text = ImageText("later", tmp_path / "missing.png")
     with pytest.raises(ImageNotFoundError):
-        text.tagged()
+        text.with_digest()
 
 
 def test_streams_are_kept_as_bytes(pictures: list[Path]) -> None:
@@ -68,7 +68,7 @@ def test_streams_are_kept_as_bytes(pictures: list[Path]) -> None:
 
 @given(st.text(), st.one_of(st.none(), st.text(min_size=1), st.binary(min_size=1)))
 def test_copies_and_pickles_keep_text_and_picture(text: str, image: str | bytes | None) -> None:
-    original = ImageText(text, image, digest="sha256:" + "0" * 64).tagged()
+    original = ImageText(text, image, digest="sha256:" + "0" * 64).with_digest()
     for twin in (pickle.loads(pickle.dumps(original)), copy.copy(original), copy.deepcopy(original)):
         assert type(twin) is ImageText
         assert (str(twin), twin.text, twin.image) == (str(original), text, image)
@@ -82,13 +82,13 @@ def test_repr_names_the_picture_briefly() -> None:
 
 
 def test_lost_picture(pictures: list[Path]) -> None:
-    tagged = ImageText("a", pictures[0]).tagged()
-    assert not lost_picture(tagged)
-    assert lost_picture(str.__str__(tagged)[:])  # the same characters as a plain string
-    assert not lost_picture("an ordinary text about image_digest")
-    assert lost_picture(f"image_digest: {digest_of(pictures[0])}\n\ntext")
+    with_digest = ImageText("a", pictures[0]).with_digest()
+    assert not has_lost_image(with_digest)
+    assert has_lost_image(str.__str__(with_digest)[:])  # the same characters as a plain string
+    assert not has_lost_image("an ordinary text about image_digest")
+    assert has_lost_image(f"image_digest: {digest_of(pictures[0])}\n\ntext")
 
 
 def test_pil_images_are_told_apart() -> None:
-    red, blue = (ImageText("", Image.new("RGB", (4, 4), colour)).tagged() for colour in ("red", "blue"))
+    red, blue = (ImageText("", Image.new("RGB", (4, 4), colour)).with_digest() for colour in ("red", "blue"))
     assert str(red) != str(blue)

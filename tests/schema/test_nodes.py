@@ -26,9 +26,9 @@ from llama_index_multimodal_rerank.schema.image_text import ImageText
 from llama_index_multimodal_rerank.schema.nodes import (
     ImageTextNode,
     embedding_content,
-    faithful_node,
     image_node,
     node_image,
+    to_storable_node,
 )
 
 
@@ -188,7 +188,7 @@ def test_nodes_that_stores_keep_pass_through(pictures: list[Path]) -> None:
         TextNode(text="a"),
         Document(text="a"),
     ):
-        assert faithful_node(node) is node
+        assert to_storable_node(node) is node
 
 
 def test_image_document_and_node_become_image_nodes(pictures: list[Path]) -> None:
@@ -197,7 +197,7 @@ def test_image_document_and_node_become_image_nodes(pictures: list[Path]) -> Non
         ImageDocument(image_path=str(pictures[0]), text="cap", metadata={"k": 1}),
         Node(image_resource=resource, text_resource=MediaResource(text="cap"), metadata={"k": 1}),
     ):
-        kept = faithful_node(node)
+        kept = to_storable_node(node)
         assert isinstance(kept, ImageTextNode)
         assert (kept.node_id, kept.text, kept.image_path) == (node.node_id, "cap", str(pictures[0]))
         assert kept.metadata["k"] == 1
@@ -205,7 +205,7 @@ def test_image_document_and_node_become_image_nodes(pictures: list[Path]) -> Non
 
 
 def test_picture_bytes_in_a_node_survive(pictures: list[Path]) -> None:
-    kept = faithful_node(Node(image_resource=MediaResource(data=pictures[0].read_bytes())))
+    kept = to_storable_node(Node(image_resource=MediaResource(data=pictures[0].read_bytes())))
     assert isinstance(kept, ImageTextNode)
     assert kept.image is not None
     assert base64.b64decode(kept.image) == pictures[0].read_bytes()
@@ -213,14 +213,14 @@ def test_picture_bytes_in_a_node_survive(pictures: list[Path]) -> None:
 
 def test_node_of_text_becomes_a_text_node() -> None:
     node = Node(text_resource=MediaResource(text="words"), metadata={"k": 1})
-    kept = faithful_node(node)
+    kept = to_storable_node(node)
     assert type(kept) is TextNode
     assert (kept.text, kept.metadata, kept.node_id) == ("words", {"k": 1}, node.node_id)
 
 
 def test_audio_is_refused() -> None:
     with pytest.raises(ValueError, match="audio or video"):
-        faithful_node(Node(audio_resource=MediaResource(path="a.mp3")))
+        to_storable_node(Node(audio_resource=MediaResource(path="a.mp3")))
 
 
 def test_image_node_that_lost_its_picture_is_refused(pictures: list[Path]) -> None:

@@ -66,7 +66,7 @@ class LogitModel(TextModel):
 
     model_name = "logit-model"
 
-    def label_logits(self, requests):
+    def label_logprobs(self, requests):
         self.prompts += [request.prompt for request in requests]
         return [[red / 32 for red in look(request.images[0], request.num_labels)] for request in requests]
 

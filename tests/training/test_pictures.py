@@ -11,8 +11,8 @@ from PIL import Image
 from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, HELD_OUT, KINDS, SURFACES, Look
 from llama_index_multimodal_rerank.demo.drawing.products import draw_product
 from training import pictures
+from training.distractors import draw_thing
 from training.pictures import draw_nameless, draw_products, draw_sources, draw_things
-from training.strange import draw_thing
 
 
 def test_pictures_show_what_their_labels_say(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_sources_take_all_surfaces_in_turn(tmp_path: Path) -> None:
     assert drawn.labels.tolist() == [[i % 16] for i in range(18)]
 
 
-def test_strangers_are_drawn_in_turn_and_labelled_with_what_they_show(tmp_path: Path) -> None:
+def test_distractors_are_drawn_in_turn_and_labelled_with_what_they_show(tmp_path: Path) -> None:
     things = draw_things(tmp_path, 17, seed=0, sizes=[20], workers=1)
     nameless = draw_nameless(tmp_path, 11, seed=0, sizes=[20], workers=1)
     assert things.labels[:, :2].tolist() == [[-100, i % 16] for i in range(17)]

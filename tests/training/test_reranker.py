@@ -19,17 +19,17 @@ from llama_index_multimodal_rerank.reranking.sheet import Cell
 from llama_index_multimodal_rerank.vlm.phi3_vision import LocalPhi3Vision
 from llama_index_multimodal_rerank.vlm.protocols import RankRequest
 from training import decoder, reranker
-from training.decoder import Student
+from training.decoder import DecoderProbe
 from training.pictures import NONE
 from training.questions import Questions, question_batch
 from training.rerank_cases import Case, Cases, best_order, tier
 from training.sheets import Pick, compose
 from training.tiny_phi3_vision import make_model, row_and_column
-from training.vision import Eye, Shown, labels_of, normalized, sheets_batch
+from training.vision import Shown, VisionProbe, labels_of, normalized, sheets_batch
 
 
 def recipe(output: Path, drawings: Path, embedder: Path) -> None:
-    options = {"products": 64, "asked": 32, "sources": 16, "strangers": 16, "lists": 4, "batch_size": 2}
+    options = {"products": 64, "asked": 32, "sources": 16, "distractors": 16, "lists": 4, "batch_size": 2}
     options |= {"workers": 1, "save_every": 1}
     reranker.main(
         [
@@ -70,16 +70,16 @@ def test_report(trained: Path) -> None:
 def test_interrupted_and_continued_is_as_uninterrupted(
     trained: Path, drawings: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss = decoder.Student.loss
+    loss = decoder.DecoderProbe.loss
     steps = []
 
-    def stop_at_the_second(self: Student, batch: object) -> object:
+    def stop_at_the_second(self: DecoderProbe, batch: object) -> object:
         steps.append(batch)
         if len(steps) == 2:
             raise KeyboardInterrupt
         return loss(self, batch)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decoder.Student, "loss", stop_at_the_second)
+    monkeypatch.setattr(decoder.DecoderProbe, "loss", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         recipe(tmp_path, drawings, tiny_checkpoint)
     recipe(tmp_path, drawings, tiny_checkpoint)
@@ -89,12 +89,12 @@ def test_interrupted_and_continued_is_as_uninterrupted(
     assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
-def test_strangers_show_a_surface_or_a_kind_and_never_both(cases: Cases) -> None:
+def test_distractors_show_a_surface_or_a_kind_and_never_both(cases: Cases) -> None:
     rng = np.random.default_rng(4)
     shown = Counter[str]()
     for _ in range(30):
         case = cases.draw(rng, num_candidates=9)
-        mixed = cases.with_strangers(case, rng)
+        mixed = cases.with_distractors(case, rng)
         for before, after in zip(case.candidates, mixed.candidates, strict=True):
             kind, surface, colour = labels_of(after, cases)
             if before is after:
@@ -136,14 +136,14 @@ def test_composed_sheets_are_what_the_reranker_draws(cases: Cases) -> None:
 
 def test_training_sees_the_pixels_and_features_of_the_model(cases: Cases) -> None:
     model, processor = make_model()
-    student = Student(model, Eye(model), range(9))
+    student = DecoderProbe(model, VisionProbe(model), range(9))
     page, _ = compose([Pick(cases.products, index) for index in range(9)], None)
     inputs = processor.image_processor(Image.fromarray(page))
     views = normalized(page[None], torch.device("cpu"))
     torch.testing.assert_close(inputs["pixel_values"][0, 1:], views, atol=1e-6, rtol=0)
     with torch.inference_mode():
         expected = model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])[0]
-        found = student.image_features(student.eye.patches(views))[0]
+        found = student.image_features(student.probe.patches(views))[0]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
@@ -162,18 +162,18 @@ def test_pictures_on_a_sheet_are_numbered_as_the_sheet_numbers_them(cases: Cases
 
 def test_a_window_is_what_the_tower_sees_of_it_alone(cases: Cases) -> None:
     model, _ = make_model()
-    eye = Eye(model)
+    probe = VisionProbe(model)
     pixels = sheets_batch(cases, 1, 0, torch.device("cpu"), np.random.default_rng(3))
-    features = eye.windows(pixels)
+    features = probe.windows(pixels)
     assert features.shape == (len(pixels.boxes), 36, 128)
     # Without any layer, a window is a part of the sheet's embeddings.
-    eye.tower.encoder.layers = torch.nn.ModuleList(list(eye.tower.encoder.layers)[-1:])
+    probe.tower.encoder.layers = torch.nn.ModuleList(list(probe.tower.encoder.layers)[-1:])
     box = pixels.boxes[0]
     row, column = box.top // 14, box.left // 14
-    whole = eye.patches(pixels.views)[0].view(24, 24, -1)
+    whole = probe.patches(pixels.views)[0].view(24, 24, -1)
     if row <= 18 and column <= 18:
         torch.testing.assert_close(
-            eye.windows(pixels)[0].view(6, 6, -1), whole[row : row + 6, column : column + 6]
+            probe.windows(pixels)[0].view(6, 6, -1), whole[row : row + 6, column : column + 6]
         )
 
 
@@ -230,7 +230,7 @@ def test_prompts_about_one_sheet_differ_in_their_query_alone(cases: Cases) -> No
 def test_what_prompts_share_is_computed_once_and_the_same(cases: Cases) -> None:
     model, processor = make_model()
     questions = Questions(cases, processor, torch.device("cpu"))
-    student = Student(model, Eye(model), questions.digits)
+    student = DecoderProbe(model, VisionProbe(model), questions.digits)
     asked, _ = question_batch(questions, 2, 3, 1, np.random.default_rng(2))
     with torch.inference_mode():
         patches, hidden, _ = student.hidden_states(asked)
@@ -247,7 +247,7 @@ def test_what_prompts_share_is_computed_once_and_the_same(cases: Cases) -> None:
 def test_a_list_in_the_right_order_costs_least(cases: Cases) -> None:
     model, processor = make_model()
     questions = Questions(cases, processor, torch.device("cpu"))
-    student = Student(model, Eye(model), questions.digits)
+    student = DecoderProbe(model, VisionProbe(model), questions.digits)
     asked, _ = question_batch(questions, 3, 2, 1, np.random.default_rng(1))
     hidden = torch.zeros(*asked.ids.shape, model.config.hidden_size)
     with torch.no_grad():

@@ -89,13 +89,13 @@ def reference_probabilities(vlm, request):
 def test_label_logits_are_the_models(vlm, n):
     one, other = request(1, n), request(2, n, "Which of these pictures is the best one, and why?")
 
-    logits = vlm.label_logits([one, other])
+    logits = vlm.label_logprobs([one, other])
 
     for each, expected in zip(logits, (one, other), strict=True):
         got = torch.softmax(torch.tensor(each, dtype=torch.float64), 0).tolist()
         assert sum(got) == pytest.approx(1)
         assert got == pytest.approx(reference_probabilities(vlm, expected), rel=1e-4)
-    assert vlm.label_logits([other])[0] == pytest.approx(logits[1], abs=1e-4)
+    assert vlm.label_logprobs([other])[0] == pytest.approx(logits[1], abs=1e-4)
 
 
 def test_label_logits_where_the_rotary_factors_change(vlm):
@@ -112,7 +112,7 @@ def test_label_logits_where_the_rotary_factors_change(vlm):
     assert tokenizer is not None
     long = request(1, 12, prompt)
 
-    got = torch.softmax(torch.tensor(vlm.label_logits([long])[0], dtype=torch.float64), 0).tolist()
+    got = torch.softmax(torch.tensor(vlm.label_logprobs([long])[0], dtype=torch.float64), 0).tolist()
 
     assert got == pytest.approx(reference_probabilities(vlm, long), rel=1e-3)
 
@@ -121,7 +121,7 @@ def test_constrained_rankings(vlm):
     requests = [request(seed, 9) for seed in range(3)]
 
     rankings = vlm.rank_labels(requests, max_new_tokens=6)
-    best_by_logits = [max(range(9), key=each.__getitem__) for each in vlm.label_logits(requests)]
+    best_by_logits = [max(range(9), key=each.__getitem__) for each in vlm.label_logprobs(requests)]
 
     for ranking, best in zip(rankings, best_by_logits, strict=True):
         assert sorted(ranking.order) == list(range(9))
@@ -132,7 +132,7 @@ def test_constrained_rankings(vlm):
         assert ranking.text
     alone = vlm.rank_labels(requests[1:2], max_new_tokens=6)[0]
     assert (alone.order, alone.text) == (rankings[1].order, rankings[1].text)
-    probabilities = torch.softmax(torch.tensor(vlm.label_logits(requests[:1])[0]), 0)
+    probabilities = torch.softmax(torch.tensor(vlm.label_logprobs(requests[:1])[0]), 0)
     assert rankings[0].probabilities[0] == pytest.approx(float(probabilities.max()), rel=1e-4)
 
 
@@ -157,7 +157,7 @@ def test_pictures_are_encoded_once(vlm, monkeypatch):
     )
     asked = request(77, 4)
 
-    vlm.label_logits([asked])
+    vlm.label_logprobs([asked])
     vlm.rank_labels([asked], max_new_tokens=2)
     vlm.generate(asked.images, "And this?", max_new_tokens=2)
 
@@ -192,7 +192,7 @@ def test_copies_share_the_weights_and_pickles_leave_them(vlm, checkpoint):
 
 def test_what_is_no_batch(vlm):
     with pytest.raises(ValueError, match=r"equally many labels, got \[3, 4\]"):
-        vlm.label_logits([request(1, 3), request(1, 4)])
+        vlm.label_logprobs([request(1, 3), request(1, 4)])
 
 
 def test_a_device_that_is_not_there(checkpoint):
@@ -341,13 +341,13 @@ def test_a_request_that_is_made_again_is_read_once(vlm):
     alone = vlm.rank_labels([request(8, 4)], max_new_tokens=4, order=(1, 0, 2, 3))
 
     with counted_passes(vlm) as passes:
-        vlm.label_logits([asked])
+        vlm.label_logprobs([asked])
         again = vlm.rank_labels([asked], max_new_tokens=4, order=(1, 0, 2, 3))
         third = vlm.rank_labels([asked], max_new_tokens=4, order=(1, 0, 2, 3))
 
     assert again == alone == third
     assert sum(tokens > 50 for tokens in passes) == 2  # once for both, and anew for the third
-    vlm.label_logits([asked])
+    vlm.label_logprobs([asked])
     assert vlm.rank_labels([other], max_new_tokens=0) != []
     assert vlm._kept is None
 
@@ -356,15 +356,15 @@ def test_a_request_that_is_made_again_is_read_once(vlm):
     "call",
     [
         lambda vlm: vlm.generate((draw_picture(1),), "What is it?", max_new_tokens=2),
-        lambda vlm: vlm.label_logits([request(1, 12)]),
+        lambda vlm: vlm.label_logprobs([request(1, 12)]),
         lambda vlm: vlm.rank_labels([request(1, 12), request(2, 12)], max_new_tokens=2),
         lambda vlm: vlm.rank_labels([request(1, 3)], max_new_tokens=2, order=(1, 0, 2)),
         lambda vlm: (
-            vlm.label_logits([each := replace(request(1, 3), asked_again=True)]),
+            vlm.label_logprobs([each := replace(request(1, 3), asked_again=True)]),
             vlm.rank_labels([each], max_new_tokens=2),
         ),
     ],
-    ids=["generate", "label_logits", "rank_labels", "known_order", "asked_again"],
+    ids=["generate", "label_logprobs", "rank_labels", "known_order", "asked_again"],
 )
 def test_keys_and_values_are_freed_at_once(vlm, call):
     """They take gigabytes, and the garbage collector waits for a number of objects, not of bytes."""
@@ -391,6 +391,6 @@ def test_captions_look_at_fewer_tiles(checkpoint):
     model.get_image_features = lambda pixels, sizes: tiles.append(pixels.shape[1]) or original(pixels, sizes)
 
     vlm.generate((draw_picture(1, (336, 336)),), "What is it?", max_new_tokens=1)
-    vlm.label_logits([RankRequest((draw_picture(1, (336, 336)),), "Which?", 3)])
+    vlm.label_logprobs([RankRequest((draw_picture(1, (336, 336)),), "Which?", 3)])
 
     assert tiles == [5, 17]

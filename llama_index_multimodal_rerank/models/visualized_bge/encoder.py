@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..batching import plan_batches
 from ..hardware import resolve_device, resolve_dtype
-from ..prefetch import map_ahead, one_late
+from ..prefetch import lag_by_one, prefetch_map
 from .digest import weights_digest
 from .errors import CheckpointError
 from .hub import CONFIG_NAME, WEIGHTS_NAME, WEIGHTS_REPO, HubOptions, open_model_files
@@ -169,7 +169,7 @@ class VisualizedBGE:
             batch_size=batch_size,
         )
         pictures = [(i, image) for batch in batches for i in batch if (image := entries[i].image) is not None]
-        crops = map_ahead(self._load_crop, pictures, ahead=2 * batch_size)
+        crops = prefetch_map(self._load_crop, pictures, ahead=2 * batch_size)
         embeddings = np.empty((len(entries), self.dim), dtype=np.float32)
 
         def forward(batch: list[int]) -> tuple[list[int], torch.Tensor]:
@@ -180,7 +180,7 @@ class VisualizedBGE:
             closing(crops),
             tqdm(total=len(entries), desc="Embedding", disable=not show_progress) as progress,
         ):
-            for batch, vectors in one_late(map(forward, batches)):
+            for batch, vectors in lag_by_one(map(forward, batches)):
                 embeddings[batch] = vectors.cpu().numpy()
                 finite = np.isfinite(embeddings[batch]).all(axis=1)
                 if not finite.all():

@@ -83,11 +83,11 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a state dict of tensors.")
-    strangers = {key: type(value).__name__ for key, value in content.items() if not torch.is_tensor(value)}
-    if strangers:
+    others = {key: type(value).__name__ for key, value in content.items() if not torch.is_tensor(value)}
+    if others:
         raise CheckpointError(
             f"{path} is not a flat state dict: beside or instead of tensors it holds "
-            f"{', '.join(f'{key!r} ({kind})' for key, kind in list(strangers.items())[:8])}. If the weights "
+            f"{', '.join(f'{key!r} ({kind})' for key, kind in list(others.items())[:8])}. If the weights "
             f"are nested under a key such as 'state_dict', save that part as a file of its own."
         )
     return dict(content)

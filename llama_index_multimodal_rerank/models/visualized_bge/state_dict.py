@@ -118,13 +118,13 @@ def fill_model(
         CheckpointError: keys, shapes or dtypes do not fit, or the copies of the rotary tables differ.
     """
     check_keys(model, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
-    if strange := sorted(
+    if wrong_dtypes := sorted(
         f"{key} is {tensor.dtype}"
         for key, tensor in tensors.items()
         if tensor.dtype not in _FLOATS and key not in _HARMLESS
     ):
         raise CheckpointError(
-            f"The weights are not floating point numbers.{_listing('wrong dtypes', strange)}\n"
+            f"The weights are not floating point numbers.{_listing('wrong dtypes', wrong_dtypes)}\n"
             f"Allowed are {', '.join(map(str, _FLOATS))}; quantised files cannot be loaded."
         )
     table = _rope_table(model, tensors)

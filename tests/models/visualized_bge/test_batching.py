@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llama_index_multimodal_rerank.models.batching import plan_batches
-from llama_index_multimodal_rerank.models.prefetch import map_ahead, one_late
+from llama_index_multimodal_rerank.models.prefetch import lag_by_one, prefetch_map
 from llama_index_multimodal_rerank.models.visualized_bge.items import Entry, parse_items
 
 IMAGE = Image.new("RGB", (8, 8))
@@ -103,7 +103,7 @@ def test_plan_holds_every_item_once_in_bounded_batches(
 
 @given(st.lists(st.integers()), st.integers(1, 4), st.integers(1, 9))
 def test_map_ahead_keeps_order(items: list[int], workers: int, ahead: int) -> None:
-    assert list(map_ahead(lambda x: x + 1, items, workers=workers, ahead=ahead)) == [x + 1 for x in items]
+    assert list(prefetch_map(lambda x: x + 1, items, workers=workers, ahead=ahead)) == [x + 1 for x in items]
 
 
 def test_map_ahead_runs_in_threads_and_never_further_than_asked() -> None:
@@ -115,7 +115,7 @@ def test_map_ahead_runs_in_threads_and_never_further_than_asked() -> None:
         threads.add(threading.get_ident())
         return x
 
-    with closing(map_ahead(record, range(100), workers=2, ahead=5)) as results:
+    with closing(prefetch_map(record, range(100), workers=2, ahead=5)) as results:
         for taken, result in enumerate(results, start=1):
             assert result == taken - 1
             assert len(started) <= taken + 5
@@ -131,7 +131,7 @@ def test_map_ahead_raises_the_very_exception_at_its_turn() -> None:
             raise error
         return x
 
-    results = map_ahead(fail_at_3, range(9), workers=2, ahead=8)
+    results = prefetch_map(fail_at_3, range(9), workers=2, ahead=8)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(KeyError) as caught:
         next(results)
@@ -149,7 +149,7 @@ def test_map_ahead_stops_when_closed() -> None:
             gate.wait(60)
         return x
 
-    results = map_ahead(wait, range(50), workers=1, ahead=20)
+    results = prefetch_map(wait, range(50), workers=1, ahead=20)
     assert next(results) == 0
     assert second.wait(60)
     threading.Timer(0.2, gate.set).start()  # while close() waits for the one under way
@@ -166,6 +166,6 @@ def test_one_late_makes_the_next_before_it_gives_the_last() -> None:
             made.append(number)
             yield number
 
-    seen = [(number, list(made)) for number in one_late(make())]
+    seen = [(number, list(made)) for number in lag_by_one(make())]
     assert seen == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]
-    assert list(one_late([])) == []
+    assert list(lag_by_one([])) == []

@@ -28,7 +28,7 @@ HEADS = 3
 _LINES = TOKENS_PER_SIDE * (TOKENS_PER_SIDE + 1)  # every line ends in a token of its own
 
 
-def pointing_loss(
+def attention_loss(
     decoder: Phi3VisionModel,
     layer: int,
     hidden: torch.Tensor,

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from llama_index_multimodal_rerank.reranking.sheet_layout import Box
-from training.decoder import Student
-from training.pointing import HEADS, places_of, pointing_loss
+from training.attention_supervision import HEADS, attention_loss, places_of
+from training.decoder import DecoderProbe
 from training.questions import Questions, question_batch
 from training.rerank_cases import Cases
 from training.tiny_phi3_vision import make_model
-from training.vision import Eye, sheets_batch
+from training.vision import VisionProbe, sheets_batch
 
 
 @pytest.mark.parametrize("layer", [0, 2])
@@ -21,7 +21,7 @@ def test_pointing_is_measured_on_the_models_own_attention(cases: Cases, layer: i
     model, processor = make_model()
     model.set_attn_implementation("eager")
     questions = Questions(cases, processor, torch.device("cpu"))
-    student = Student(model, Eye(model), questions.digits)
+    student = DecoderProbe(model, VisionProbe(model), questions.digits)
     asked, _ = question_batch(questions, 1, 2, 1, np.random.default_rng(0))
     row, place = 1, 7
     with torch.inference_mode():
@@ -33,13 +33,13 @@ def test_pointing_is_measured_on_the_models_own_attention(cases: Cases, layer: i
         wanted = torch.zeros(1, 1, len(ids), dtype=torch.bool)
         wanted[0, 0, [3, 50, 51]] = True
         where = torch.tensor([row]), torch.tensor([place])
-        found = pointing_loss(model.model, layer, hidden[layer], cache, *where, wanted)
+        found = attention_loss(model.model, layer, hidden[layer], cache, *where, wanted)
         # Something else for each head, and some tokens that do not count.
         each = torch.zeros(1, HEADS, len(ids), dtype=torch.bool)
         each[0, range(HEADS), [3, 50, 51]] = True
         barred = torch.zeros(1, len(ids), dtype=torch.bool)
         barred[0, 60:] = True
-        apart = pointing_loss(model.model, layer, hidden[layer], cache, *where, each, barred)
+        apart = attention_loss(model.model, layer, hidden[layer], cache, *where, each, barred)
     expected = -(shares[:, [3, 50, 51]].log().mean() + np.log(3))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     left = shares[:, :60] / shares[:, :60].sum(-1, keepdim=True)
@@ -49,13 +49,13 @@ def test_pointing_is_measured_on_the_models_own_attention(cases: Cases, layer: i
 
 def test_a_cells_tokens_are_those_that_the_decoder_is_given(cases: Cases) -> None:
     model, _ = make_model()
-    eye = Eye(model)
-    student = Student(model, eye, range(9))
+    probe = VisionProbe(model)
+    student = DecoderProbe(model, probe, range(9))
     pixels = sheets_batch(cases, 1, 1, torch.device("cpu"), np.random.default_rng(1))
     with torch.inference_mode():
-        patches = eye.patches(pixels.views)
+        patches = probe.patches(pixels.views)
         given = student.image_features(patches)
-        shown = eye.tokens_by_picture(patches, pixels)
+        shown = probe.tokens_by_picture(patches, pixels)
         for view, box, own in zip(pixels.of_view.tolist(), pixels.boxes, shown, strict=True):
             torch.testing.assert_close(given[view][places_of(box)], own, atol=1e-5, rtol=1e-4)
 
