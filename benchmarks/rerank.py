@@ -39,6 +39,7 @@ from llama_index_multimodal_rerank import (
     Phi3VisionRerank,
     image_node,
 )
+from llama_index_multimodal_rerank.models.phi3_vision.cache_argument import pop_cache
 from llama_index_multimodal_rerank.reranking.prompts import (
     DEFAULT_CAPTION_PROMPT,
     DEFAULT_RANK_PROMPT,
@@ -214,19 +215,20 @@ def counted(model: torch.nn.Module) -> Iterator[Counter[str]]:
 
     def decoder(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
-        cache = kwargs.get("past_key_values")
+        cache = pop_cache(dict(kwargs))
         if cache is not None and cache.get_seq_length():
             counts["decoding_steps"] += 1
         else:
             counts["prompt_tokens"] += ids.numel()
 
-    def tower(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        counts["tiles_seen"] += len(kwargs["pixel_values"] if "pixel_values" in kwargs else args[0])
+    def patches(_: Any, args: tuple[Any, ...]) -> None:
+        counts["tiles_seen"] += len(args[0])
 
     image_tower = model.get_submodule("model.vision_embed_tokens.img_processor")
+    patch_embedding = next(layer for layer in image_tower.modules() if isinstance(layer, torch.nn.Conv2d))
     hooks = [
         model.register_forward_pre_hook(decoder, with_kwargs=True),
-        image_tower.register_forward_pre_hook(tower, with_kwargs=True),
+        patch_embedding.register_forward_pre_hook(patches),
     ]
     try:
         yield counts

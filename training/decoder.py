@@ -19,6 +19,7 @@ from transformers import Cache
 from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES, Look
 from llama_index_multimodal_rerank.demo.queries import DemoQuery
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
+from llama_index_multimodal_rerank.models.phi3_vision.cache_argument import output_cache
 from llama_index_multimodal_rerank.models.phi3_vision.image_embedding_phi3_vision import merge_patches
 
 from .attention_supervision import attention_loss, places_of
@@ -84,11 +85,11 @@ class DecoderProbe(nn.Module):
         decoder = self.model.model
         views = len(patches)
         prefix = decoder.embed(asked.prefix.expand(views, -1), self.image_features(patches))
-        cache = decoder(inputs_embeds=prefix, use_cache=True).past_key_values
+        cache = output_cache(decoder(inputs_embeds=prefix, use_cache=True))
         cache.batch_repeat_interleave(len(asked.ids) // views)
         outputs = decoder(
             inputs_embeds=decoder.embed_tokens(asked.ids),
-            past_key_values=cache,
+            cache=cache,
             output_hidden_states=True,
         )
         return patches, (*outputs.hidden_states[:-1], outputs.last_hidden_state), cache

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from ..models.phi3_vision.cache_argument import output_cache
+
 if TYPE_CHECKING:
     from transformers import Cache
 
@@ -86,13 +88,13 @@ class PrefilledPrompt:
             use_cache=True,
             logits_to_keep=1,
         )
-        return output.logits[:, -1], output.past_key_values
+        return output.logits[:, -1], output_cache(output)
 
     def _read_more(self, longer: Prompt, new: int) -> torch.Tensor:
         output = self._model(
             input_ids=longer.input_ids[:, -new:],
             attention_mask=longer.attention_mask,
-            past_key_values=self.cache,
+            cache=self.cache,
             logits_to_keep=1,
         )
         logits: torch.Tensor = output.logits[:, -1]

@@ -200,7 +200,7 @@ class LocalPhi3Vision:
             reasons = [""] * len(requests)
             if max_new_tokens:
                 prompt = prefilled.prompt.append(lists[:, -unread:])
-                output = self._generate(loaded, prompt, max_new_tokens, past_key_values=prefilled.cache)
+                output = self._generate(loaded, prompt, max_new_tokens, cache=prefilled.cache)
                 reasons = [self._decode(loaded, ids) for ids in output]
         return [
             LabelRanking(

@@ -11,7 +11,9 @@ import torch
 from transformers import Cache
 from transformers.generation.utils import GenerationMixin
 
+from .cache_argument import cache_argument, pop_cache
 from .placeholders import ImageFeatures, images_per_prompt, split_by_prompt
+from .positions import all_positions
 
 
 class Phi3VisionGenerationMixin(GenerationMixin):
@@ -35,7 +37,7 @@ class Phi3VisionGenerationMixin(GenerationMixin):
         ) -> tuple[torch.Tensor, ...] | None: ...
 
     @torch.no_grad()
-    def generate(  # type: ignore[override]
+    def generate(
         self,
         inputs: torch.Tensor | None = None,
         *,
@@ -52,14 +54,17 @@ class Phi3VisionGenerationMixin(GenerationMixin):
             image_sizes: (images, 2) from the processor.
             image_features: Result of `get_image_features`, in place of `pixel_values`. If `image_sizes` comes
                 along, the two must fit.
-            **kwargs: Everything that `GenerationMixin.generate` takes.
+            **kwargs: Everything that `GenerationMixin.generate` takes; a cache as `cache` or as
+                `past_key_values`.
 
         Returns:
             What `GenerationMixin.generate` returns. Sequences begin with the prompt, pictures read as id 0.
 
         Raises:
-            ValueError: If pictures and prompt do not fit each other.
+            ValueError: If pictures and prompt do not fit each other, or two caches were given.
         """
+        if (cache := pop_cache(kwargs)) is not None:
+            kwargs |= cache_argument(cache)
         input_ids = kwargs.pop("input_ids", None)
         if inputs is not None:
             if input_ids is not None:
@@ -81,9 +86,9 @@ class Phi3VisionGenerationMixin(GenerationMixin):
             input_ids = input_ids.clamp(min=0)
         if input_ids is not None:
             kwargs["input_ids"] = input_ids
-        return super().generate(**kwargs)  # type: ignore[misc]
+        return super().generate(**kwargs)
 
-    def prepare_inputs_for_generation(  # type: ignore[override]
+    def prepare_inputs_for_generation(
         self,
         input_ids: torch.Tensor,
         past_key_values: Cache | None = None,
@@ -92,42 +97,48 @@ class Phi3VisionGenerationMixin(GenerationMixin):
         position_ids: torch.Tensor | None = None,
         prompt_ids: torch.Tensor | None = None,
         image_features: ImageFeatures | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Return the arguments of the next forward call; see `GenerationMixin`.
 
         Args:
             input_ids: (batch, tokens) so far, pictures read as 0.
-            past_key_values: Cache of an earlier part of them.
+            past_key_values: Cache of an earlier part of them, by the name it has up to transformers 5.23.
             attention_mask: (batch, tokens).
             inputs_embeds: (batch, tokens, hidden) of the prompt, where generation started from embeddings.
             position_ids: (batch, tokens).
             prompt_ids: The prompt with its negative ids, the first columns of `input_ids`.
             image_features: Features of the prompt's pictures.
+            cache: Cache of an earlier part of them, by the name it has from transformers 5.24 on.
             **kwargs: Passed on.
         """
-        past_length = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+        cache = pop_cache({"cache": cache, "past_key_values": past_key_values})
+        past_length = 0 if cache is None else int(cache.get_seq_length())
         # A prompt that came as embeddings cannot be run again from its ids; its keys keep their rotation.
         if inputs_embeds is None and self.outgrows_rotation(input_ids.shape[1], past_length, attention_mask):
             past_length = 0
-            if past_key_values is not None and past_key_values.is_compileable:
-                past_key_values.reset()
+            if cache is not None and cache.is_compileable:
+                cache.reset()
             else:
-                past_key_values = None
+                cache = None
             # Whatever tells transformers to look at the newest token only; the name differs between releases.
             if "next_sequence_length" in kwargs:
                 kwargs["next_sequence_length"] = None
+            if position_ids is not None and position_ids.shape[-1] < input_ids.shape[1]:
+                # Between transformers 5.1 and 5.3 only the newest token's position is kept.
+                position_ids = all_positions(input_ids, attention_mask)
             if kwargs.get("cache_position") is not None:
                 kwargs["cache_position"] = torch.arange(input_ids.shape[1], device=input_ids.device)
         if prompt_ids is not None and past_length < prompt_ids.shape[1]:
             input_ids = torch.cat([prompt_ids, input_ids[:, prompt_ids.shape[1] :]], dim=1)
             kwargs["image_features"] = _features_beyond(past_length, prompt_ids, image_features or ())
-        model_inputs: dict[str, Any] = super().prepare_inputs_for_generation(  # type: ignore[misc]
-            input_ids,  # type: ignore[arg-type]
-            past_key_values=past_key_values,
-            attention_mask=attention_mask,  # type: ignore[arg-type]
+        model_inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+            input_ids,
+            attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             position_ids=position_ids,
+            **cache_argument(cache),
             **kwargs,
         )
         return model_inputs

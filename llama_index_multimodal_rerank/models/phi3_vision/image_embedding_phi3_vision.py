@@ -90,9 +90,14 @@ class Phi3VisionImageEmbedding(nn.Module):
         """Return the output of the tower's last layer but one, (views, 576, width), without final norm."""
         # The separators are never quantised, so they tell the dtype the tower computes in.
         views = views.to(device=self.glb_GN.device, dtype=self.glb_GN.dtype)
-        hidden_states = self.img_processor(views, output_hidden_states=True).hidden_states
-        patches: torch.Tensor = hidden_states[-2][:, 1:]  # without the class position
-        return patches
+        # Layer by layer, because output_hidden_states=True reads the layers through hooks that transformers
+        # may install twice, whereupon `hidden_states[-2]` is another layer. The last layer is not run at all.
+        # Early releases of transformers 5 have one level more.
+        tower = getattr(self.img_processor, "vision_model", self.img_processor)
+        hidden_states: torch.Tensor = tower.pre_layrnorm(tower.embeddings(views))  # (views, 577, width)
+        for layer in tower.encoder.layers[:-1]:
+            hidden_states = layer(hidden_states, None)
+        return hidden_states[:, 1:]  # without the class position
 
     def lines(self, grid: torch.Tensor) -> torch.Tensor:
         """Read a grid line by line with a separator at the end of each.

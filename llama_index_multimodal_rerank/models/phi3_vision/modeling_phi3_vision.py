@@ -20,11 +20,13 @@ from transformers import Cache, Phi3Model
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.models.phi3.modeling_phi3 import Phi3PreTrainedModel
 
+from .cache_argument import CACHE_NAMES, cache_argument, output_cache, pop_cache
 from .configuration_phi3_vision import Phi3VisionConfig
 from .generation_phi3_vision import Phi3VisionGenerationMixin
 from .hd_geometry import num_image_tokens
 from .image_embedding_phi3_vision import Phi3VisionImageEmbedding
 from .placeholders import ImageFeatures, merge_image_features
+from .positions import positions
 from .rotary_phi3_vision import Phi3VisionRotaryEmbedding, reset_rotary_buffers
 
 
@@ -45,6 +47,7 @@ class Phi3VisionPreTrainedModel(Phi3PreTrainedModel):
     config_class = Phi3VisionConfig
     config: Phi3VisionConfig
     input_modalities = ["image", "text"]  # noqa: RUF012 (transformers' own spelling)
+    _skip_keys_device_placement = list(CACHE_NAMES)  # noqa: RUF012
     _no_split_modules = ["Phi3DecoderLayer", "Phi3VisionImageEmbedding"]  # noqa: RUF012
     # Names of the live reference model that no released checkpoint has, but that others may have saved.
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
@@ -105,6 +108,7 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         image_features: ImageFeatures | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Run the decoder.
@@ -114,35 +118,35 @@ class Phi3VisionModel(Phi3VisionPreTrainedModel, Phi3Model):
             attention_mask: (batch, past + tokens), 0 at padding.
             position_ids: (batch, tokens). If left out they follow from `attention_mask`, so that padding on
                 the left does not shift a row.
-            past_key_values: Cache of earlier tokens.
+            past_key_values: Cache of earlier tokens, by the name it has up to transformers 5.23.
             inputs_embeds: (batch, tokens, hidden).
             image_features: Features of the pictures in `input_ids`, prompt by prompt.
+            cache: Cache of earlier tokens, by the name it has from transformers 5.24 on.
             **kwargs: Passed to `Phi3Model.forward`.
 
         Returns:
-            Output with `last_hidden_state` (batch, tokens, hidden) and `past_key_values`.
+            Output with `last_hidden_state` (batch, tokens, hidden) and the cache.
 
         Raises:
-            ValueError: If pictures and ids do not fit each other.
+            ValueError: If pictures and ids do not fit each other, or two caches were given.
         """
+        cache = pop_cache({"cache": cache, "past_key_values": past_key_values})
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
             # Asked only where there are pictures: a static cache keeps its length on the device.
-            cached = image_features and past_key_values is not None and past_key_values.get_seq_length() > 0
+            cached = image_features and cache is not None and cache.get_seq_length() > 0
             inputs_embeds = self.embed(input_ids, image_features, all_used=not cached)
         elif image_features is not None:
             raise ValueError("image_features needs input_ids, which say where the pictures stand")
         assert inputs_embeds is not None  # noqa: S101 (for the type checker)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
-            position_ids = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[
-                :, -inputs_embeds.shape[1] :
-            ]
+            position_ids = positions(attention_mask)[:, -inputs_embeds.shape[1] :]
         outputs: BaseModelOutputWithPast = super().forward(
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
+            **cache_argument(cache),
             **kwargs,
         )
         return outputs
@@ -267,6 +271,7 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGe
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> Phi3VisionCausalLMOutputWithPast | tuple[Any, ...]:
         """Return logits for the next tokens.
@@ -279,10 +284,11 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGe
                 along, the two must fit.
             attention_mask: (batch, past + tokens), 0 at padding; pad on the left.
             position_ids: (batch, tokens); if left out they follow from `attention_mask`.
-            past_key_values: Cache of earlier tokens.
+            past_key_values: Cache of earlier tokens, by the name it has up to transformers 5.23.
             inputs_embeds: (batch, tokens, hidden) in place of `input_ids`.
             labels: (batch, tokens); negative ids, which include placeholders, are left out of the loss.
             logits_to_keep: How many positions from the end to compute logits for (0: all), or their indices.
+            cache: Cache of earlier tokens, by the name it has from transformers 5.24 on.
             **kwargs: Passed to the decoder, such as `use_cache` and `output_hidden_states`.
 
         Returns:
@@ -290,17 +296,18 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGe
             were given, and `image_hidden_states`; a tuple if `return_dict=False`.
 
         Raises:
-            ValueError: If pictures and ids do not fit each other.
+            ValueError: If pictures and ids do not fit each other, or two caches were given.
         """
         return_dict = kwargs.pop("return_dict", None)
+        cache = pop_cache({"cache": cache, "past_key_values": past_key_values})
         image_features = self.resolve_image_features(pixel_values, image_sizes, image_features)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             image_features=image_features,
+            **cache_argument(cache),
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state  # (batch, tokens, hidden)
@@ -313,7 +320,7 @@ class Phi3VisionForConditionalGeneration(Phi3VisionPreTrainedModel, Phi3VisionGe
         output = Phi3VisionCausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **cache_argument(output_cache(outputs)),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=image_features,

@@ -19,6 +19,7 @@ from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionForConditionalGeneration,
     Phi3VisionProcessor,
 )
+from llama_index_multimodal_rerank.models.phi3_vision.cache_argument import output_cache
 
 CaseInputs = Callable[[dict[str, Any]], dict[str, Any]]
 CHECKED = [case for case in golden.cases() if case["checks"]["generation"]]
@@ -232,13 +233,13 @@ def test_a_second_turn_on_a_kept_cache_equals_starting_over(
     first = processor("<|image_1|> what?", images[0], num_crops=1)
     both = processor("<|image_1|> what?<|end|>\n<|image_2|> and this?", images, num_crops=1)
     features = model.get_image_features(both["pixel_values"], both["image_sizes"])
-    cache = model.generate(
-        **first, max_new_tokens=1, do_sample=False, return_dict_in_generate=True
-    ).past_key_values
+    cache = output_cache(
+        model.generate(**first, max_new_tokens=1, do_sample=False, return_dict_in_generate=True)
+    )
     assert cache.get_seq_length() == first["input_ids"].shape[1]
     assert torch.equal(both["input_ids"][:, : cache.get_seq_length()], first["input_ids"])
     ids = {name: both[name] for name in ("input_ids", "attention_mask")}
-    continued = greedy(model, ids, image_features=features, past_key_values=cache)
+    continued = greedy(model, ids, image_features=features, cache=cache)
     assert continued == greedy(model, both)
 
 

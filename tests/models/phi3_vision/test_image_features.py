@@ -34,7 +34,8 @@ def test_features_equal_the_reference(
 
 
 @torch.no_grad()
-def test_tower_equals_the_reference(model: Phi3VisionForConditionalGeneration) -> None:
+def test_tower_equals_the_reference(load_tiny: Any) -> None:
+    model = load_tiny()  # new: output_hidden_states below leaves hooks behind
     arrays = golden.read_arrays("golden_tiny.npz")
     recorded = golden.read_json("cases.json")["tower"]
     pixels = torch.from_numpy(
@@ -49,6 +50,42 @@ def test_tower_equals_the_reference(model: Phi3VisionForConditionalGeneration) -
     patches = embedding.patch_features(pixels).double()
     assert golden.worst(patches.mean(dim=-1), arrays["tower/patch_row_mean"]) <= TOLERANCE
     assert golden.worst(patches.norm(dim=-1), arrays["tower/patch_row_norm"]) <= TOLERANCE
+
+
+OUTPUTS = {
+    "output_hidden_states": lambda model, inputs: model(**inputs, output_hidden_states=True),
+    "output_attentions": lambda model, inputs: model(**inputs, output_attentions=True),
+    "generate": lambda model, inputs: model.generate(
+        **inputs, max_new_tokens=2, output_hidden_states=True, return_dict_in_generate=True
+    ),
+}
+
+
+@pytest.mark.parametrize("ask", OUTPUTS.values(), ids=OUTPUTS)
+@torch.no_grad()
+def test_features_stay_the_same_after_outputs_were_captured(
+    ask: Any, load_tiny: Any, processor: Phi3VisionProcessor
+) -> None:
+    model = load_tiny(attn_implementation="eager")  # the only attention that gives its weights
+    inputs = processor("<|image_1|> what?", golden.picture("exact_336x336"), num_crops=1)
+    (before,) = model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
+    for _ in range(2):  # hooks are installed by the first call; the tower has run before
+        ask(model, inputs)
+        (after,) = model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
+        assert torch.equal(before, after)
+
+
+@torch.no_grad()
+def test_the_tower_leaves_out_its_last_layer(load_tiny: Any, processor: Phi3VisionProcessor) -> None:
+    model = load_tiny()
+    tower = model.model.vision_embed_tokens.img_processor
+    ran: list[int] = []
+    layers = getattr(tower, "vision_model", tower).encoder.layers
+    for number, layer in enumerate(layers):
+        layer.register_forward_hook(lambda *_, number=number: ran.append(number))
+    inputs = processor("<|image_1|> what?", golden.picture("exact_336x336"), num_crops=1)
+    model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
+    assert ran == list(range(len(layers) - 1))
 
 
 def test_blocks_of_four_patches_are_joined_in_reading_order() -> None:

@@ -14,6 +14,7 @@ from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionForConditionalGeneration,
     Phi3VisionProcessor,
 )
+from llama_index_multimodal_rerank.models.phi3_vision.cache_argument import output_cache
 
 CaseInputs = Callable[[dict[str, Any]], dict[str, Any]]
 CHECKED = [case for case in golden.cases() if case["checks"]["logits"]]
@@ -195,12 +196,10 @@ def test_one_token_at_a_time_through_a_cache_equals_all_at_once(
     expected = model(**inputs).logits
     start = ids.shape[1] - 3
     cache = StaticCache(config=model.config, max_cache_len=ids.shape[1]) if static else None
-    out = model(
-        ids[:, :start], inputs["pixel_values"], inputs["image_sizes"], past_key_values=cache, use_cache=True
-    )
+    out = model(ids[:, :start], inputs["pixel_values"], inputs["image_sizes"], cache=cache, use_cache=True)
     steps = [out.logits]
     for position in range(start, ids.shape[1]):
-        out = model(ids[:, position : position + 1], past_key_values=out.past_key_values, use_cache=True)
+        out = model(ids[:, position : position + 1], cache=output_cache(out), use_cache=True)
         steps.append(out.logits)
     assert (torch.cat(steps, dim=1) - expected).abs().max() <= TOLERANCE
 
@@ -217,10 +216,10 @@ def test_a_decoding_step_compiles_without_graph_breaks(
     cache = StaticCache(config=model.config, max_cache_len=ids.shape[1])
     expected = model(ids, **inputs).logits[:, -1:]
     inputs.pop("attention_mask")
-    model(ids[:, :-1], **inputs, past_key_values=cache)
+    model(ids[:, :-1], **inputs, cache=cache)
     step = torch.compile(model, backend="eager", fullgraph=True)
     position = torch.tensor([[ids.shape[1] - 1]])
-    options: dict[str, Any] = {"position_ids": position, "past_key_values": cache}
+    options: dict[str, Any] = {"position_ids": position, "cache": cache}
     if "cache_position" in inspect.signature(Phi3Model.forward).parameters:
         options["cache_position"] = position[0]  # early releases of transformers 5, where generate passes it
     found = step(ids[:, -1:], **options).logits
