@@ -30,7 +30,8 @@ import numpy as np
 from PIL import Image
 
 from llama_index_multimodal_rerank import ImageLoadError, ImageText, ImageTextQuery, load_image
-from llama_index_multimodal_rerank.images.sources import check_image, image_digest
+from llama_index_multimodal_rerank.images.access import ImageAccess
+from llama_index_multimodal_rerank.images.decoding import check_image
 from llama_index_multimodal_rerank.reranking.ranking import ranking_from_answer
 
 SLOW_SECONDS = 2.0
@@ -201,7 +202,7 @@ def fuzz_serialisation(rng: Random) -> str:
         assert again.query_str == text
         assert again.image_path == query.image_path
         if query.image is not None:
-            assert image_digest(again.image) == image_digest(data)
+            assert ImageAccess().digest(again.image) == ImageAccess().digest(data)
     return "kept"
 
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from .data.folders import load_image_nodes as load_image_nodes
     from .embeddings.sparse import BGEM3SparseEmbedding as BGEM3SparseEmbedding
     from .embeddings.visualized_bge import VisualizedBGEEmbedding as VisualizedBGEEmbedding
+    from .images.access import load_image as load_image
     from .images.sources import ImageLoadError as ImageLoadError
-    from .images.sources import load_image as load_image
     from .milvus.clients import MilvusDiskError as MilvusDiskError
     from .milvus.clients import MilvusUnavailableError as MilvusUnavailableError
     from .milvus.store import EmbeddingMismatchError as EmbeddingMismatchError
@@ -55,7 +55,7 @@ _HOMES = {
     "VisualizedBGEEmbedding": "embeddings.visualized_bge",
     "build_sheet": "reranking.sheet",
     "image_node": "schema.nodes",
-    "load_image": "images.sources",
+    "load_image": "images.access",
     "load_image_nodes": "data.folders",
     "milvus_store": "milvus.store",
 }

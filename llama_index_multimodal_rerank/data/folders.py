@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ..images.access import ImageAccess
 from ..images.sources import ImageLoadError
-from ..schema.nodes import ImageTextNode, node_from_path
+from ..schema.nodes import ImageTextNode, make_image_node
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ def load_image_nodes(
     metadata: Mapping[str, Any] | Callable[[Path], Mapping[str, Any]] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     show_progress: bool = False,
+    data_root: str | os.PathLike[str] | None = None,
 ) -> ImageNodeList:
     """Make a node of every picture in a folder, or of every file given.
 
@@ -62,6 +65,8 @@ def load_image_nodes(
         on_error: ``"raise"`` stops at the first picture that cannot be read, ``"skip"`` leaves
             such files out, logs a warning for each, and lists them in ``.skipped``.
         show_progress: show a progress bar.
+        data_root: the only folder that pictures are read from, ``..`` and symbolic links resolved. Set it
+            where the files' names come from others, or to keep links from leading out of the folder.
 
     Returns:
         A list of nodes in sorted path order (files: in the order given, doubles once), with an
@@ -79,11 +84,13 @@ def load_image_nodes(
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
     paths = _list_files(source, recursive=recursive, glob=glob)
+    access = ImageAccess(data_root=data_root)
 
     def load(path: Path) -> ImageTextNode | ImageLoadError:
         try:
             extra = metadata(path) if callable(metadata) else metadata
-            return node_from_path(path, text=text(path) if text else "", metadata=extra, id_=None)
+            caption = text(path) if text else ""
+            return make_image_node(path, text=caption, metadata=extra, id_=None, access=access)
         except ImageLoadError as error:
             if on_error == "raise":
                 raise

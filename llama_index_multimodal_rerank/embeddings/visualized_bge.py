@@ -14,22 +14,12 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
 from ..demo.checkpoints import DEMO, checkpoint_folder
-from ..images.sources import (
-    ImageLoadError,
-    decode_image,
-    describe_source,
-    image_digest,
-    is_pil_image,
-    is_url,
-    load_image,
-    read_image_bytes,
-    resolve_within,
-)
+from ..images.access import ImageAccess
 from ..lazy import Lazy
 from ..models.batching import batch_order
 from ..models.prefetch import prefetch_map
 from ..schema.image_text import ImageText, has_lost_image
-from ..schema.nodes import embedding_content, node_image, to_storable_node
+from ..schema.nodes import embedding_content, to_storable_node
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,6 +132,10 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         return model
 
     @property
+    def _access(self) -> ImageAccess:
+        return ImageAccess(self.allow_urls, self.data_root)
+
+    @property
     def dim(self) -> int:
         """Length of the vectors. Loads the model."""
         return self.model.dim
@@ -195,22 +189,14 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         return str(text)
 
     def _load_image(self, text: ImageText) -> Image:
-        turn = self.apply_exif_orientation
-        source: ImageSource = text.image  # type: ignore[assignment]
-        digest = text.expected_digest
-        if is_pil_image(source):
-            return load_image(source, apply_exif_orientation=turn)
-        name = describe_source(source)
-        data = read_image_bytes(source, allow_urls=self.allow_urls, data_root=self.data_root)
-        if digest is not None and not is_url(source) and image_digest(data) != digest:
-            raise ImageLoadError(name, "the file changed since its node was made; make the node again")
-        return decode_image(data, name=name, apply_exif_orientation=turn)
+        return self._access.load(
+            text.image,  # type: ignore[arg-type]
+            apply_exif_orientation=self.apply_exif_orientation,
+            expected_digest=text.expected_digest,
+        )
 
     def _with_digest(self, text: str) -> str:
-        if not _has_picture(text):
-            return text
-        resolve_within(text.image, self.data_root)  # type: ignore[arg-type]  # before its bytes are read for the tag
-        return text.with_digest()
+        return text.with_digest(self._access) if _has_picture(text) else text
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._get_text_embeddings([text])[0]
@@ -356,11 +342,7 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
         return _set_embeddings(nodes, stored, vectors)
 
     def _to_storable_nodes(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
-        if self.data_root is not None:
-            for node in nodes:
-                if (source := node_image(node)) is not None:
-                    resolve_within(source, self.data_root)
-        return [to_storable_node(node) for node in nodes]
+        return [to_storable_node(node, self._access) for node in nodes]
 
 
 class _DecodedAhead(ImageText):

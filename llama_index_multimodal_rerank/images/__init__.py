@@ -1,1 +1,1 @@
-"""The one door through which outside bytes come in."""
+"""The one door through which outside bytes come in: every picture is read through ImageAccess."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
-from ..images.sources import ImageLoadError, load_image
+from ..images.access import DEFAULT_ACCESS, ImageAccess
+from ..images.sources import ImageLoadError
 from ..schema.nodes import node_image
 from ..schema.query import ImageTextQuery
 from .sheet import Cell, fit
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ..images.sources import ImageSource
-    from ..images.urls import AllowUrls
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +63,8 @@ def query_image(query: QueryBundle) -> ImageSource | None:
     return next((image for image in images if image is not None), None)
 
 
-def read_query(
-    query: QueryBundle, *, allow_urls: AllowUrls = False, data_root: str | None = None
-) -> QueryContent:
-    """Read a query.
+def read_query(query: QueryBundle, access: ImageAccess = DEFAULT_ACCESS) -> QueryContent:
+    """Read a query, its picture as far as ``access`` allows.
 
     Raises:
         ImageLoadError: its picture cannot be read.
@@ -76,33 +74,28 @@ def read_query(
     text = str(getattr(query.query_str, "text", query.query_str)).strip()
     if source is None and not text:
         raise ValueError("the query has neither text nor picture to rank by")
-    picture = None if source is None else _load(source, 2 * LARGEST_PICTURE, allow_urls, data_root)
+    picture = None if source is None else _load(source, 2 * LARGEST_PICTURE, access)
     return QueryContent(text, picture)
 
 
-def read_candidates(
-    nodes: Sequence[NodeWithScore], *, allow_urls: AllowUrls = False, data_root: str | None = None
-) -> list[Candidate]:
+def read_candidates(nodes: Sequence[NodeWithScore], access: ImageAccess = DEFAULT_ACCESS) -> list[Candidate]:
     """Read nodes in their order; one that occurs again is left out.
 
-    Pictures that cannot be read are reported in :attr:`Candidate.problem` and logged.
+    Pictures that cannot be read, or that ``access`` refuses, are reported in :attr:`Candidate.problem`
+    and logged.
     """
     unique = {node.node.node_id: node for node in reversed(nodes)}
-    return [
-        _read(unique.pop(node.node.node_id), allow_urls, data_root)
-        for node in nodes
-        if node.node.node_id in unique
-    ]
+    return [_read(unique.pop(node.node.node_id), access) for node in nodes if node.node.node_id in unique]
 
 
-def _read(node: NodeWithScore, allow_urls: AllowUrls, data_root: str | None) -> Candidate:
+def _read(node: NodeWithScore, access: ImageAccess) -> Candidate:
     text = _text(node.node)
     problem = None
     picture = None
     try:
         source = node_image(node.node)
         if source is not None:
-            picture = _load(source, LARGEST_PICTURE, allow_urls, data_root)
+            picture = _load(source, LARGEST_PICTURE, access)
         elif not text:
             problem = "the node has neither picture nor text"
     except (ValueError, TypeError) as error:  # ImageLoadError, or base64 that is none
@@ -117,7 +110,7 @@ def _text(node: BaseNode) -> str:
     return str(getattr(text, "text", text)).strip()
 
 
-def _load(source: ImageSource, side: int, allow_urls: AllowUrls, data_root: str | None) -> Image:
+def _load(source: ImageSource, side: int, access: ImageAccess) -> Image:
     # The model looks at pictures as people do, so turned photographs are turned back.
-    image = load_image(source, apply_exif_orientation=True, allow_urls=allow_urls, data_root=data_root)
+    image = access.load(source, apply_exif_orientation=True)
     return fit(image, min(side, max(image.size)))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from llama_index.core.prompts import BasePromptTemplate
 
-from ..images.sources import image_digest
+from ..images.sources import pixels_digest
 from ..vlm.calls import Generate, ModelCall, ModelReply, RankLabels, ScoreLabels
 from ..vlm.protocols import ConstrainedModel, JsonModel, LabelRanking, RankRequest, VisionLanguageModel
 from .aggregation import borda_count, kendall_w
@@ -137,7 +137,7 @@ class ListwiseReranker:
         if picture is None or not self.caption:
             return None
         prompt = self.caption_prompt.format()
-        key = (self.model.model_name, prompt, image_digest(picture))
+        key = (self.model.model_name, prompt, pixels_digest(picture))
         if key not in self.captions:
             replies = yield Generate((RankRequest((picture,), prompt, 0),), CAPTION_TOKENS)
             text = " ".join(cast("list[str]", replies)[0].split())

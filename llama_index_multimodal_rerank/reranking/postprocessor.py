@@ -28,6 +28,7 @@ from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixin
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from ..images.access import ImageAccess
 from ..images.sources import ImageLoadError
 from ..lazy import Lazy
 from ..vlm.calls import ModelCall, ModelCallError, ModelReply, aexecute, execute
@@ -219,6 +220,10 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         """Name of the model, for events."""
         return self.model if isinstance(self.model, str) else self.vision_language_model.model_name
 
+    @property
+    def _access(self) -> ImageAccess:
+        return ImageAccess(self.allow_urls, self.data_root)
+
     def _make_model(self) -> VisionLanguageModel:
         model = self.model
         if isinstance(model, str):
@@ -281,7 +286,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     ) -> list[NodeWithScore]:
         query = _required(query_bundle)
         with self._reported(nodes, query) as result:
-            candidates = read_candidates(nodes, allow_urls=self.allow_urls, data_root=self.data_root)
+            candidates = read_candidates(nodes, self._access)
             try:
                 steps = self._begin(query, candidates)
                 call, outcome = _advance(steps, None)
@@ -298,9 +303,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         query = _required(query_bundle)
         with self._reported(nodes, query) as result:
             # Reading pictures and drawing sheets take time, too; all of it is kept off the event loop.
-            candidates = await asyncio.to_thread(
-                read_candidates, nodes, allow_urls=self.allow_urls, data_root=self.data_root
-            )
+            candidates = await asyncio.to_thread(read_candidates, nodes, self._access)
             try:
                 steps = await asyncio.to_thread(self._begin, query, candidates)
                 call, outcome = await asyncio.to_thread(_advance, steps, None)
@@ -314,7 +317,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
 
     def _begin(self, query: QueryBundle, candidates: Sequence[Candidate]) -> ModelCalls:
         steps = self._steps()
-        content = read_query(query, allow_urls=self.allow_urls, data_root=self.data_root)
+        content = read_query(query, self._access)
         if candidates and isinstance(steps.model, LoadableModel):
             steps.model.load()  # a checkpoint that is not there is no failed answer
         return steps.run(content, candidates)

@@ -11,9 +11,11 @@ import re
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from ..images.sources import describe_source, image_digest
+from ..images.access import DEFAULT_ACCESS
+from ..images.sources import describe_source
 
 if TYPE_CHECKING:
+    from ..images.access import ImageAccess
     from ..images.sources import ImageSource
 
 IMAGE_DIGEST_KEY = "image_digest"
@@ -62,18 +64,21 @@ class ImageText(str):
         """The digest the picture is known to have, None while it was never read."""
         return self._digest
 
-    def with_digest(self) -> ImageText:
+    def with_digest(self, access: ImageAccess = DEFAULT_ACCESS) -> ImageText:
         """Return the same text and picture under a string that is unique to the pair.
 
         The string ends in ``[image_digest: sha256:…]``, so that caches keyed by it tell
         pictures, and a picture from a plain text, apart. Without a picture, self.
+
+        Args:
+            access: what may be read, where the digest is not known yet.
 
         Raises:
             ImageLoadError: the picture's bytes cannot be read.
         """
         if self.image is None or _DIGEST_TAG.search(self):
             return self
-        digest = self._digest or image_digest(self.image)
+        digest = self._digest or access.digest(self.image)
         value = f"{self.text}\n[{IMAGE_DIGEST_KEY}: {digest}]".lstrip()
         with_digest = super().__new__(type(self), value)
         with_digest.text, with_digest.image, with_digest._digest = self.text, self.image, digest

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
-import logging
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,23 +27,16 @@ from llama_index.core.schema import (
     TextNode,
 )
 
-from ..images.sources import (
-    as_path,
-    check_image,
-    describe_source,
-    encoded_image,
-    image_digest,
-    is_url,
-    read_image_bytes,
-)
+from ..images.access import DEFAULT_ACCESS, ImageAccess
+from ..images.sources import as_path, is_url
 from .image_text import IMAGE_DIGEST_KEY, ImageText
 
 if TYPE_CHECKING:
+    import os
+
     from typing_extensions import Self
 
     from ..images.sources import ImageSource
-
-logger = logging.getLogger(__name__)
 
 
 class _EmbedsAsPicture(TextNode):
@@ -141,6 +133,7 @@ def image_node(
     text: str = "",
     metadata: Mapping[str, Any] | None = None,
     id_: str | None = None,
+    data_root: str | os.PathLike[str] | None = None,
 ) -> ImageTextNode:
     """Make one node from one picture.
 
@@ -154,32 +147,45 @@ def image_node(
         metadata: for filters and display; not embedded.
         id_: node id. Default: derived from the absolute path (or URL, or content), so that
             indexing the same picture again replaces it, changed or not.
+        data_root: the only folder that files are read from, ``..`` and symbolic links resolved. Set
+            it where paths come from others. Default: any file that the process may read.
 
     Raises:
-        ImageLoadError: the picture cannot be read to its end.
+        ImageLoadError: the picture cannot be read to its end, or lies outside of ``data_root``.
     """
+    return make_image_node(
+        image, text=text, metadata=metadata, id_=id_, access=ImageAccess(data_root=data_root)
+    )
+
+
+def make_image_node(
+    image: ImageSource,
+    *,
+    text: str,
+    metadata: Mapping[str, Any] | None,
+    id_: str | None,
+    access: ImageAccess,
+) -> ImageTextNode:
+    """Make one node from one picture that ``access`` lets be read; see :func:`image_node`."""
     path = as_path(image)
     if path is not None:
-        return node_from_path(path, text=text, metadata=metadata, id_=id_)
+        return _node_from_path(path, text, metadata, id_, access)
+    place: dict[str, Any]
     if is_url(image):
-        digest, place = image_digest(image), {"image_url": str(image)}
+        digest, place = access.digest(image), {"image_url": str(image)}
         default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(image)))
     else:
-        data = encoded_image(image)
-        info = check_image(data, name=describe_source(image))
-        digest = image_digest(data)
+        data, info, digest = access.check(image)
         place = {"image": base64.b64encode(data).decode("ascii"), "image_mimetype": info.mimetype}
         default_id = str(uuid.uuid5(uuid.NAMESPACE_OID, digest))
     return _build_node(id_ or default_id, text, {IMAGE_DIGEST_KEY: digest}, metadata, place)
 
 
-def node_from_path(
-    path: Path, *, text: str, metadata: Mapping[str, Any] | None, id_: str | None
+def _node_from_path(
+    path: Path, text: str, metadata: Mapping[str, Any] | None, id_: str | None, access: ImageAccess
 ) -> ImageTextNode:
-    """Make the node of a file; see :func:`image_node`."""
     path = path.expanduser().absolute()
-    data = read_image_bytes(path)
-    info = check_image(data, name=describe_source(path))
+    data, info, digest = access.check(path)
     facts = {
         "file_path": str(path),
         "file_name": path.name,
@@ -187,7 +193,7 @@ def node_from_path(
         "file_size": len(data),
         "image_width": info.width,
         "image_height": info.height,
-        IMAGE_DIGEST_KEY: image_digest(data),
+        IMAGE_DIGEST_KEY: digest,
     }
     default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, path.as_uri()))
     place = {"image_path": str(path), "image_mimetype": info.mimetype}
@@ -214,12 +220,16 @@ def _build_node(
     return ImageTextNode(**fields, **place)
 
 
-def to_storable_node(node: BaseNode) -> BaseNode:
+def to_storable_node(node: BaseNode, access: ImageAccess = DEFAULT_ACCESS) -> BaseNode:
     """Return a node that a vector store can keep whole: the same one wherever possible.
 
     A ``Node`` or ``ImageDocument`` with a picture becomes an :class:`ImageTextNode`, a ``Node``
     with text a ``TextNode``, each with the same id, metadata and relationships: the Milvus
     store fails on a ``Node``, and reads an ``ImageDocument`` back without its picture.
+
+    Args:
+        node: any node.
+        access: what may be read for it.
 
     Raises:
         ValueError: the node is audio or video, which nothing here can embed.
@@ -235,7 +245,7 @@ def to_storable_node(node: BaseNode) -> BaseNode:
     source = node_image(node)
     kept: TextNode
     if source is not None:
-        kept = image_node(source, text=text, metadata=node.metadata, id_=node.node_id)
+        kept = make_image_node(source, text=text, metadata=node.metadata, id_=node.node_id, access=access)
     elif isinstance(node, Document):
         return node
     else:
@@ -252,14 +262,16 @@ def embedding_content(node: BaseNode) -> str:
     Raises:
         ValueError: the node has neither text nor picture, or is an ``ImageNode`` without one.
     """
-    if isinstance(node, ImageNode) and node_image(node) is None:
+    source = node_image(node)
+    if isinstance(node, ImageNode) and source is None:
         raise ValueError(
             f"ImageNode {node.node_id!r} has no picture: image, image_path and image_url are all empty "
             "(ImageNode drops image_resource=MediaResource(data=...)). Pass image_path, or use "
             "image_node(data)."
         )
-    if isinstance(node, ImageNode) and not isinstance(node, ImageTextNode):
-        return ImageText(node.text, node_image(node), digest=node.metadata.get(IMAGE_DIGEST_KEY))
+    if isinstance(node, ImageNode):
+        # Not get_content, which would read the picture if its digest is not known.
+        return ImageText(node.text, source, digest=node.metadata.get(IMAGE_DIGEST_KEY))
     content = node.get_content(MetadataMode.EMBED)
     if not content.strip():
         raise ValueError(f"{type(node).__name__} {node.node_id!r} has neither text nor picture to embed")

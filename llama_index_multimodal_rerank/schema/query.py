@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dataclasses_json import config
 from llama_index.core.schema import QueryBundle
 
-from ..images.sources import encoded_image
+from ..images.access import DEFAULT_ACCESS
 from .image_text import ImageText
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def _to_data_uri(image: Any) -> str | None:
     if image is None:
         return None
-    return f"data:image/*;base64,{base64.b64encode(encoded_image(image)).decode('ascii')}"
+    return f"data:image/*;base64,{base64.b64encode(DEFAULT_ACCESS.read(image)).decode('ascii')}"
 
 
 @dataclass

@@ -21,7 +21,9 @@ from llama_index_multimodal_rerank import (
     VisualizedBGEEmbedding,
     image_node,
     load_image,
+    load_image_nodes,
 )
+from llama_index_multimodal_rerank.images.access import ImageAccess
 
 
 @pytest.fixture
@@ -83,6 +85,29 @@ def test_no_way_leads_out(inside: Path, secret: Path, tmp_path: Path) -> None:
             load_image(path, data_root=tmp_path / "root")
         expected = {"loop": "", "NUL": "null"}.get(name, "it is outside of data_root=")
         assert expected in raised.value.reason, name
+
+
+def test_no_node_is_made_of_a_file_outside(inside: Path, secret: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    assert image_node(inside, data_root=root).image_path == str(inside)
+    for path in ways_out(root, secret).values():
+        with pytest.raises(ImageLoadError):
+            image_node(path, data_root=root)
+        with pytest.raises(ImageLoadError):
+            ImageText("a", path).with_digest(ImageAccess(data_root=root))
+
+
+def test_a_folder_is_searched_but_links_out_of_it_are_not_followed(
+    inside: Path, secret: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    (root / "out.png").symlink_to(secret)
+    (root / "in.png").symlink_to(inside)
+    nodes = load_image_nodes(root, data_root=root, on_error="skip")
+    assert [node.metadata["file_name"] for node in nodes] == ["in.png", "inside.png"]
+    ((path, reason),) = nodes.skipped
+    assert path == str(root / "out.png")
+    assert "outside of data_root=" in reason
 
 
 Way = Callable[[VisualizedBGEEmbedding, str], Any]

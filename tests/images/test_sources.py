@@ -17,15 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.drawing import bomb, draw_picture, encoded
 
+from llama_index_multimodal_rerank.images.access import ImageAccess, load_image
+from llama_index_multimodal_rerank.images.decoding import check_image
 from llama_index_multimodal_rerank.images.sources import (
     ImageLoadError,
     ImageNotFoundError,
     as_path,
-    check_image,
     describe_source,
-    image_digest,
-    load_image,
-    read_image_bytes,
 )
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -190,19 +188,19 @@ def test_broken_data_uris_and_base64() -> None:
 
 def test_digest_is_the_sha256_of_the_bytes(png: Path) -> None:
     expected = "sha256:" + hashlib.sha256(png.read_bytes()).hexdigest()
-    assert image_digest(png) == expected
-    assert image_digest(png.read_bytes()) == expected
-    assert image_digest(base64.b64encode(png.read_bytes()).decode()) == expected
+    assert ImageAccess().digest(png) == expected
+    assert ImageAccess().digest(png.read_bytes()) == expected
+    assert ImageAccess().digest(base64.b64encode(png.read_bytes()).decode()) == expected
 
 
 def test_digest_tells_pil_images_apart() -> None:
     red, blue = Image.new("RGB", (4, 2), RED), Image.new("RGB", (4, 2), BLUE)
-    digests = {image_digest(image) for image in (red, blue, red.resize((2, 4)), red.convert("RGBA"))}
+    digests = {ImageAccess().digest(image) for image in (red, blue, red.resize((2, 4)), red.convert("RGBA"))}
     assert len(digests) == 4
     same_indices = [Image.new("P", (1, 1)) for _ in range(2)]
     same_indices[0].putpalette(RED)
     same_indices[1].putpalette(BLUE)
-    assert image_digest(same_indices[0]) != image_digest(same_indices[1])
+    assert ImageAccess().digest(same_indices[0]) != ImageAccess().digest(same_indices[1])
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com/a.png", "javascript:alert(1)", "gopher://x"])
@@ -230,7 +228,7 @@ def test_damaged_bytes_load_or_raise_the_documented_error(data: st.DataObject) -
 @given(st.one_of(st.text(), st.text(alphabet="ABCDabcd0123+/=", min_size=60), st.binary()))
 def test_any_string_or_bytes_load_or_raise_the_documented_error(source: str | bytes) -> None:
     with pytest.raises(ImageLoadError):
-        read_image_bytes(source) and load_image(source)
+        ImageAccess().read(source) and load_image(source)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

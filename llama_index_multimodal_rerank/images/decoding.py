@@ -1,0 +1,154 @@
+"""From encoded bytes to a Pillow image, within limits.
+
+The picture is handed on in the mode of its file (``RGBA``, ``P``, ``CMYK``,
+``I;16`` …), because Visualized BGE's reference preprocessing resizes *before*
+it converts to RGB; converting here would move the vectors. What that
+conversion then does: alpha is dropped (not blended), palettes are resolved,
+grey is repeated, CMYK is converted without a profile, 16-bit grey is clipped
+at 255. Of an animation the first frame is taken. EXIF orientation is ignored,
+as by the reference, unless ``apply_exif_orientation`` is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING, NamedTuple
+
+from .sources import ImageLoadError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
+
+MAX_IMAGE_PIXELS = 89_478_485
+"""Width x height above which a picture is refused; Pillow's own warning threshold."""
+
+MAX_ASPECT_RATIO = 1000
+"""Longer side over shorter side above which a picture is refused; no model sees anything in it."""
+
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+"""Formats that are decoded. Others Pillow knows (EPS starts Ghostscript, PDF …) are refused."""
+
+
+def decode_image(
+    data: bytes, *, name: str, apply_exif_orientation: bool = False, max_pixels: int = MAX_IMAGE_PIXELS
+) -> Image:
+    """Decode encoded bytes.
+
+    Args:
+        data: the encoded picture.
+        name: stands for the picture in errors.
+        apply_exif_orientation: turn the picture as its EXIF tag says.
+        max_pixels: largest width x height accepted, checked before decoding.
+
+    Returns:
+        The first frame, decoded, in the mode of the file (see the module's text).
+
+    Raises:
+        ImageLoadError: truncated, damaged, too large, or of a format that is not in
+            :data:`IMAGE_FORMATS`.
+    """
+    with _decoding_errors(name, max_pixels):
+        image = _open(data, name, max_pixels)
+        image.load()
+        return _turn(image) if apply_exif_orientation else image
+
+
+def check_pil_image(
+    image: Image, *, apply_exif_orientation: bool = False, max_pixels: int = MAX_IMAGE_PIXELS
+) -> Image:
+    """Return a Pillow image, fully decoded, its limits checked; see :func:`decode_image`."""
+    with _decoding_errors("<PIL image>", max_pixels):
+        _check_pixels(image, "<PIL image>", max_pixels)
+        image.load()
+        return _turn(image) if apply_exif_orientation else image
+
+
+def _turn(image: Image) -> Image:
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
+
+
+class ImageInfo(NamedTuple):
+    """What :func:`check_image` finds: size in pixels (as stored) and MIME type."""
+
+    width: int
+    height: int
+    mimetype: str
+
+
+def check_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageInfo:
+    """Make sure that encoded bytes decode to the end, as cheaply as possible.
+
+    The whole stream is walked, but a JPEG is decoded at its smallest scale: enough to find
+    every truncation, at a fraction of the time.
+
+    Args:
+        data: the encoded picture.
+        name: stands for the picture in errors.
+        max_pixels: largest width x height accepted, checked before decoding.
+
+    Raises:
+        ImageLoadError: as :func:`decode_image`.
+    """
+    with _decoding_errors(name, max_pixels):
+        image = _open(data, name, max_pixels)
+        width, height = image.size
+        mimetype = image.get_format_mimetype() or "application/octet-stream"
+        image.draft("RGB", (1, 1))
+        image.load()
+    return ImageInfo(width, height, mimetype)
+
+
+def _open(data: bytes, name: str, max_pixels: int) -> ImageFile:
+    from PIL import Image as PILImage
+
+    image = PILImage.open(BytesIO(data), formats=_available_formats())
+    _check_pixels(image, name, max_pixels)
+    return image
+
+
+@contextmanager
+def _decoding_errors(name: str, max_pixels: int) -> Iterator[None]:
+    from PIL import Image as PILImage
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
+    except ImageLoadError:
+        raise
+    except UnidentifiedImageError as error:
+        formats = ", ".join(_available_formats())
+        raise ImageLoadError(name, f"it is not a picture in a known format ({formats})") from error
+    except PILImage.DecompressionBombError as error:
+        raise ImageLoadError(name, f"it has more pixels than the limit of {max_pixels}") from error
+    except MemoryError as error:
+        raise ImageLoadError(name, "there is not enough memory to decode it") from error
+    except Exception as error:
+        # Broken files make Pillow's decoders raise nearly anything (OSError, SyntaxError,
+        # ValueError, struct.error, zlib.error, IndexError …); all mean the same to the caller.
+        raise ImageLoadError(name, f"it is damaged or cut short ({error})") from error
+
+
+def _available_formats() -> list[str]:
+    from PIL import Image as PILImage
+
+    PILImage.init()
+    return [name for name in IMAGE_FORMATS if name in PILImage.OPEN]
+
+
+def _check_pixels(image: Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageLoadError(
+            name,
+            f"it has {width} x {height} = {width * height} pixels, more than the limit of {max_pixels}",
+        )
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):  # true of empty ones too
+        raise ImageLoadError(
+            name,
+            f"its {width} x {height} pixels are too narrow a picture (more than {MAX_ASPECT_RATIO} to 1)",
+        )
