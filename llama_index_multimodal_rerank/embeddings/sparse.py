@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from llama_index.vector_stores.milvus.utils import BaseSparseEmbeddingFunction
 
 from ..lazy import Lazy
+
+if TYPE_CHECKING:
+    from ..models.bge_m3.loading import SparseModel
 
 _FILES = (
     "config.json",
@@ -18,8 +20,11 @@ _FILES = (
     "special_tokens_map.json",
     "*.safetensors",
     "pytorch_model*.bin",
+    "*.index.json",
+    "sparse_linear.pt",
+    "colbert_linear.pt",
 )
-_HEADS = ("sparse_linear.pt", "colbert_linear.pt")
+_LONGEST = 8192
 
 # Milvus refuses a sparse vector without entries, and pictures often have no text. The ids of <s> and
 # <pad> never occur among lexical weights, and differ: an empty document matches no query at all, and an
@@ -29,21 +34,29 @@ _EMPTY_QUERY = {1: 1.0}
 
 
 class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
-    """Lexical (sparse) weights of BGE-M3, computed by the FlagEmbedding package.
+    """Lexical (sparse) weights of BGE-M3.
 
     Pass it to :func:`milvus_store` as ``sparse_embedding_function``: the collection then holds the
     texts' lexical weights beside the composed vectors. Only text counts here; a picture without text
     is found by its dense vector alone. The model (2.3 GB for ``BAAI/bge-m3``) is loaded on first use.
 
+    The FlagEmbedding package computes them; where it cannot be imported (its release 1.4.2 beside
+    transformers 5.24), this package computes the same numbers without it.
+
     Args:
         model_name: hub name or local folder.
-        device: torch device; default: what FlagEmbedding chooses.
-        use_fp16: half precision; on a GPU only.
-        batch_size: texts in one call of the model.
-        max_length: longest text in tokens, at most 8192; the rest is cut off.
+        device: torch device; default: what FlagEmbedding chooses, or the first there is of CUDA, MPS and
+            the CPU.
+        use_fp16: round the weights to half precision, and compute in it too, except on the CPU.
+        batch_size: texts in one call of the model, at least 1.
+        max_length: longest text in tokens, from 3 (one, and the two special ones around it) to 8192; the
+            rest is cut off.
         cache_folder: where hub files are kept.
         revision: branch, tag or commit on the hub.
         local_files_only: never ask the hub (as ``HF_HUB_OFFLINE=1``).
+
+    Raises:
+        ValueError: ``batch_size`` or ``max_length`` is out of range.
 
     Source: "BGE M3-Embedding", arXiv:2402.03216, and the model card ``BAAI/bge-m3``.
     """
@@ -55,11 +68,15 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
         device: str | None = None,
         use_fp16: bool = False,
         batch_size: int = 32,
-        max_length: int = 8192,
+        max_length: int = _LONGEST,
         cache_folder: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
     ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} is not possible; give 1 or more.")
+        if not 3 <= max_length <= _LONGEST:  # below, tokenizers cut off everything (2) or nothing (1)
+            raise ValueError(f"max_length={max_length} is not possible; give 3 to {_LONGEST} tokens.")
         self.model_name = model_name
         self.device = device
         self.use_fp16 = use_fp16
@@ -68,8 +85,7 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
         self.cache_folder = cache_folder
         self.revision = revision
         self.local_files_only = local_files_only
-        self._model: Lazy[Any] = Lazy()
-        self._lock = threading.Lock()
+        self._model: Lazy[SparseModel] = Lazy()
 
     def encode_queries(self, queries: list[str]) -> list[dict[int, float]]:
         """Return the lexical weights of queries, ``{token id: weight}`` each."""
@@ -86,37 +102,15 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
 
     def _lexical_weights(self, texts: list[str]) -> list[dict[int, float]]:
         model = self._model.get(self._load)
-        with self._lock:  # FlagEmbedding moves the model and resizes batches inside encode
-            output = model.encode(
-                texts,
-                batch_size=self.batch_size,
-                max_length=self.max_length,
-                return_dense=False,
-                return_sparse=True,
-                return_colbert_vecs=False,
-            )
-        return [
-            {int(token): float(weight) for token, weight in weights.items()}
-            for weights in output["lexical_weights"]
-        ]
+        return model.lexical_weights(texts, batch_size=self.batch_size, max_length=self.max_length)
 
-    def _load(self) -> Any:
+    def _load(self) -> SparseModel:
+        from ..models.bge_m3.loading import load_sparse_model
+
         folder = Path(self.model_name).expanduser()
         if not folder.is_dir():
             folder = self._download()
-        missing = [name for name in _HEADS if not (folder / name).is_file()]
-        if missing:  # FlagEmbedding would go on with random weights
-            raise FileNotFoundError(
-                f"{str(folder)!r} is not a BGE-M3 checkpoint: {' and '.join(missing)} missing. "
-                "Pass 'BAAI/bge-m3' or a folder with all of its files."
-            )
-        try:
-            from FlagEmbedding import BGEM3FlagModel
-        except Exception as error:  # it imports much, and fails in as many ways
-            raise ImportError(
-                f"FlagEmbedding cannot be imported ({error}); try: pip install -U FlagEmbedding"
-            ) from error
-        return BGEM3FlagModel(str(folder), use_fp16=self.use_fp16, devices=self.device)
+        return load_sparse_model(folder, device=self.device, use_fp16=self.use_fp16)
 
     def _download(self) -> Path:
         from huggingface_hub import snapshot_download
@@ -128,7 +122,7 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
                     revision=self.revision,
                     cache_dir=self.cache_folder,
                     local_files_only=self.local_files_only,
-                    allow_patterns=[*_FILES, *_HEADS],
+                    allow_patterns=list(_FILES),
                 )
             )
         except Exception as error:

@@ -1,8 +1,11 @@
-"""BGEM3SparseEmbedding: FlagEmbedding's lexical weights, on a tiny BGE-M3 made here."""
+"""BGEM3SparseEmbedding on a tiny BGE-M3 made here: by FlagEmbedding where it imports, and without it."""
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,13 @@ from llama_index_multimodal_rerank import (
 )
 
 TOKENIZER = Path(__file__).parents[1] / "golden" / "visualized_bge" / "tokenizer_xlmr"
+
+
+@pytest.fixture(params=["FlagEmbedding, where it imports", "native"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever computes the weights, the test must pass."""
+    if request.param == "native":
+        monkeypatch.setitem(sys.modules, "FlagEmbedding", None)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +61,7 @@ def lexical_weights(folder: Path, text: str) -> dict[int, float]:
     return weights
 
 
+@pytest.mark.usefixtures("either_way")
 def test_weights_are_the_papers(bge_m3: Path) -> None:
     sparse = BGEM3SparseEmbedding(str(bge_m3), device="cpu")
     texts = ["a red mug", "", "make the background dark, as if at night", "a red mug a red mug"]
@@ -61,6 +72,7 @@ def test_weights_are_the_papers(bge_m3: Path) -> None:
                 assert len(weights) > 1
 
 
+@pytest.mark.usefixtures("either_way")
 def test_empty_texts_match_nothing(bge_m3: Path) -> None:
     sparse = BGEM3SparseEmbedding(str(bge_m3), device="cpu")
     (document,), (query,) = sparse.encode_documents([""]), sparse.encode_queries([" "])
@@ -71,6 +83,7 @@ def test_empty_texts_match_nothing(bge_m3: Path) -> None:
     assert not (document.keys() | query.keys()) & real.keys()
 
 
+@pytest.mark.usefixtures("either_way")
 def test_hybrid_search_on_lite(
     bge_m3: Path, embed_model: VisualizedBGEEmbedding, pictures: list[Path], tmp_path: Path
 ) -> None:
@@ -91,6 +104,7 @@ def test_hybrid_search_on_lite(
     assert image_only[0].node.image_path == str(pictures[2])
 
 
+@pytest.mark.usefixtures("either_way")
 def test_a_checkpoint_without_its_sparse_head_is_refused(bge_m3: Path, tmp_path: Path) -> None:
     # FlagEmbedding itself would go on with a head of random weights.
     folder = tmp_path / "incomplete"
@@ -105,3 +119,32 @@ def test_no_hub_is_an_exception(tmp_path: Path) -> None:
     sparse = BGEM3SparseEmbedding("BAAI/bge-m3", cache_folder=str(tmp_path), local_files_only=True)
     with pytest.raises(OSError, match=r"neither a local folder nor .*hf download BAAI/bge-m3"):
         sparse.encode_documents(["a"])
+
+
+def test_a_copy_and_a_pickle_compute_the_same(bge_m3: Path) -> None:
+    sparse = BGEM3SparseEmbedding(str(bge_m3), device="cpu", max_length=16)
+    expected = sparse.encode_documents(["a red mug"])
+    assert copy.deepcopy(sparse).encode_documents(["a red mug"]) == expected
+    unpickled = pickle.loads(pickle.dumps(sparse))
+    assert unpickled.max_length == 16
+    assert unpickled.encode_documents(["a red mug"]) == expected
+
+
+@pytest.mark.usefixtures("either_way")
+def test_texts_are_cut_off_at_max_length(bge_m3: Path) -> None:
+    text = "a red mug on a table in the river"
+    whole = BGEM3SparseEmbedding(str(bge_m3), device="cpu").encode_documents([text, "x"])
+    assert max(map(len, whole)) > 3
+    for max_length in (3, 5):
+        (cut, _) = BGEM3SparseEmbedding(
+            str(bge_m3), device="cpu", max_length=max_length, batch_size=1
+        ).encode_documents([text, "x"])
+        assert len(cut) <= max_length - 2
+
+
+@pytest.mark.parametrize("wrong", [{"max_length": 8193}, {"max_length": 2}, {"batch_size": 0}])
+def test_impossible_lengths_are_refused_at_once(wrong: dict[str, int]) -> None:
+    # tokenizers cut off nothing at all with max_length=1
+    (name, value) = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=rf"{name}={value} is not possible; give "):
+        BGEM3SparseEmbedding(**wrong)
