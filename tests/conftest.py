@@ -13,6 +13,7 @@ from support.visualized_bge_golden import write_folder
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue
 
+pytest_plugins = ["support.machine"]
 pytest.register_assert_rewrite("support.milvus_behaviour")
 
 # Speed is no subject of tests: a busy machine must not fail them.

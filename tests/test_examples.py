@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.machine import run_script
 from support.tiny_phi3_vision import write_folder
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -21,7 +21,7 @@ MOVE = re.compile(r"^  (\d)\. (\d\.\d{3})  (.+?) +(\d\.\d{3})  (.+?)  \(was (\d)
 
 def run(name: str, folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *arguments],
+        [*run_script(), str(EXAMPLES / name), *arguments],
         cwd=folder,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "no-models")},
         capture_output=True,

@@ -2,17 +2,18 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.machine import run_script
 from support.openai_server import OpenAIServer, leaves_one_out
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 # Stands for llama-index-llms-openai-like, which the tests do not need.
 OPENAI_LIKE = """
+from support.machine import run_script
 from support.openai_server import OpenAICompatible
 
 class OpenAILike(OpenAICompatible):
@@ -25,7 +26,7 @@ class OpenAILike(OpenAICompatible):
 def run(name, folder, *arguments, path=()):
     paths = [str(EXAMPLES.parent), *map(str, path), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
+        [*run_script(), str(EXAMPLES / name), *map(str, arguments)],
         cwd=folder,
         env={
             **os.environ,

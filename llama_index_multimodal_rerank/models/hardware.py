@@ -17,9 +17,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         ValueError: the device does not exist, or not on this machine.
     """
     if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return default_device()
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)
@@ -43,11 +41,23 @@ def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torc
         ValueError: any other type.
     """
     if dtype is None:
-        return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
+        return default_dtype(device)
     resolved = DTYPES.get(dtype.removeprefix("torch.")) if isinstance(dtype, str) else dtype
     if resolved is None or resolved not in DTYPES.values():
         raise ValueError(f"dtype={dtype!r} is not supported; choose one of {', '.join(DTYPES)}.")
     return resolved
+
+
+def default_device() -> torch.device:
+    """Return the best device of this machine."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Return the floating point type that suits a device of this machine."""
+    return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

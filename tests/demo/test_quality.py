@@ -9,11 +9,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.machine import run_script
 
 EVALUATE = Path(__file__).parents[2] / "examples" / "evaluate.py"
 
@@ -23,7 +23,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory, catalogue: Path) -> dict[s
     folder = tmp_path_factory.mktemp("evaluation")
     shutil.copytree(catalogue, folder / "example-output" / "catalogue-900-0")
     done = subprocess.run(
-        [sys.executable, EVALUATE, "--json", "figures.json"],
+        [*run_script(), str(EVALUATE), "--json", "figures.json"],
         cwd=folder,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,

@@ -301,7 +301,8 @@ def test_the_image_text_pipeline_of_transformers(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
     image = golden.picture("exact_336x336")
-    chat = pipeline("image-text-to-text", model=model, processor=processor)
+    # without a device it would move the model, which other tests share, to a GPU
+    chat = pipeline("image-text-to-text", model=model, processor=processor, device="cpu")
     content = [{"type": "image", "image": image}, {"type": "text", "text": "What is shown in this image?"}]
     (answer,) = chat(
         text=[{"role": "user", "content": content}],

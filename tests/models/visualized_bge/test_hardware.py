@@ -18,6 +18,7 @@ from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 CPU = torch.device("cpu")
 
 
+@pytest.mark.hardware_defaults
 @pytest.mark.parametrize(
     ("amx", "avx512", "expected"),
     [
@@ -35,12 +36,14 @@ def test_cpu_runs_in_bfloat16_only_with_units_for_it(
     assert resolve_dtype("float16", CPU) == torch.float16
 
 
+@pytest.mark.hardware_defaults
 def test_torch_that_cannot_tell_runs_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
     assert resolve_dtype(None, CPU) == torch.float32
 
 
+@pytest.mark.hardware_defaults
 @pytest.mark.parametrize("supported", [True, False])
 def test_cuda_runs_in_bfloat16_where_it_is_not_emulated(
     monkeypatch: pytest.MonkeyPatch, supported: bool
@@ -53,6 +56,7 @@ def test_cuda_runs_in_bfloat16_where_it_is_not_emulated(
     assert resolve_dtype(None, torch.device("cuda")) == expected
 
 
+@pytest.mark.hardware_defaults
 def test_mps_runs_in_float32() -> None:
     assert resolve_dtype(None, torch.device("mps")) == torch.float32
 
@@ -63,6 +67,7 @@ def test_other_dtypes_are_refused(dtype: Any) -> None:
         resolve_dtype(dtype, CPU)
 
 
+@pytest.mark.hardware_defaults
 @pytest.mark.parametrize(
     ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
 )
