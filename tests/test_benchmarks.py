@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks import _common
 from benchmarks.rerank import panorama
+from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 
 ROOT = Path(__file__).parent.parent
 CPU = ("--device", "cpu", "--dtype", "float32")
@@ -162,10 +165,46 @@ def test_flops_are_those_of_the_arithmetic() -> None:
     assert _common.flops_of(lambda: a @ b) == 2 * 3 * 5 * 7
     with torch.inference_mode():
         assert _common.flops_of(lambda: torch.nn.functional.linear(a, b.T)) == 2 * 3 * 5 * 7
-    query = torch.randn(2, 4, 11, 8)  # (batch, heads, tokens, width)
+    pixels, kernel = torch.randn(2, 3, 8, 8), torch.randn(5, 3, 4, 4)
+    # two pictures of 2 x 2 patches of 4 x 4 x 3 values, into 5 channels
+    assert _common.flops_of(lambda: torch.conv2d(pixels, kernel, stride=4)) == 2 * (2 * 2 * 2 * 48 * 5)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("kv_heads", "keys", "options"),
+    [
+        (4, 11, {}),
+        (4, 11, {"is_causal": True}),  # counted as if nothing were masked
+        (4, 17, {"attn_mask": torch.ones(11, 17, dtype=torch.bool)}),  # cached keys
+        (2, 11, {"enable_gqa": True}),  # two queries' heads share a key's
+    ],
+)
+def test_flops_of_attention(
+    mode: Any, dtype: torch.dtype, kv_heads: int, keys: int, options: dict[str, Any]
+) -> None:
+    """Scores, and their weighted sum: each head's queries x keys x width, twice; whichever kernel runs."""
+    query = torch.randn(2, 4, 11, 8, dtype=dtype, requires_grad=mode is torch.enable_grad)
+    key, value = torch.randn(2, 2, kv_heads, keys, 8, dtype=dtype)
     attention = torch.nn.functional.scaled_dot_product_attention
-    # scores and weighted sum, each tokens x tokens x width for every head
-    assert _common.flops_of(lambda: attention(query, query, query)) == 2 * (2 * 2 * 4 * 11 * 11 * 8)
+    expected = 2 * (2 * 2 * 4 * 11 * keys * 8)
+    for backends in ([], [SDPBackend.MATH]):
+        with mode(), sdpa_kernel(backends) if backends else nullcontext():
+            assert _common.flops_of(lambda: attention(query, key, value, **options)) == expected
+
+
+def test_flops_of_a_model(embed_model: VisualizedBGEEmbedding) -> None:
+    """A text through BERT: four square products a layer, two of the feed-forward network, attention."""
+    bge = embed_model.model
+    config = bge.model.config.text
+    tokens, mask = bge.tokenizer.pad(bge.tokenizer(["a red cat"]))
+    length, width = tokens.shape[1], config.hidden_size
+    products = length * width * (4 * width + 2 * config.intermediate_size)
+    attention = 2 * length * length * width
+    with torch.inference_mode():
+        found = _common.flops_of(lambda: bge.model(tokens, mask, None))
+    assert found == 2 * config.num_hidden_layers * (products + attention)
 
 
 def test_the_median_call_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
