@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,8 @@ and which cell a patch belongs to can hardly be told behind the tower."""
 
 MERGED_WORDS = 500
 """Words and pieces of words beside the 256 bytes."""
+
+_TOWER = re.compile(r"(\.img_processor\.)(?!vision_model\.)")
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -150,6 +153,12 @@ def row_and_column(width: int) -> npt.NDArray[np.float64]:
 
 
 def save(model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor, folder: Path) -> None:
-    """Write model and processor in the released layout, weights as float16."""
-    copy.deepcopy(model).to(torch.float16).save_pretrained(folder)
+    """Write model and processor in the released layout, weights as float16.
+
+    A model that was not loaded from a file would be written with the names of its modules. Newer releases of
+    transformers leave out the tower's ``vision_model`` level, and older ones then find no weights for it.
+    """
+    half = copy.deepcopy(model).to(torch.float16)
+    weights = {_TOWER.sub(r"\1vision_model.", name): tensor for name, tensor in half.state_dict().items()}
+    half.save_pretrained(folder, state_dict=weights)
     processor.save_pretrained(folder)

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 from llama_index_multimodal_rerank.demo import checkpoints
+from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
 from llama_index_multimodal_rerank.vlm.phi3_vision import LocalPhi3Vision
 
 
@@ -53,6 +55,18 @@ def test_missing_checkpoint_says_what_to_do(package: Path) -> None:
 
     with pytest.raises(FileNotFoundError, match=r"reranker is not in this installation.*training\.reranker"):
         LocalPhi3Vision("demo").load()
+
+
+def test_the_demos_reranker_loads_whole_with_every_transformers() -> None:
+    """Releases differ in the tower's vision_model level; all read the released names, which have it."""
+    folder = checkpoints.checkpoint_folder("reranker")
+    with safe_open(folder / "model.safetensors", "pt") as tensors:
+        tower = [name for name in tensors.keys() if ".img_processor." in name]  # noqa: SIM118
+    assert tower
+    assert all(".img_processor.vision_model." in name for name in tower)
+    _, info = Phi3VisionForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
 
 
 def test_the_demos_reranker_looks_at_the_one_tile_that_it_was_trained_on() -> None:

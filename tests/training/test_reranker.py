@@ -56,6 +56,8 @@ def test_result_loads_and_ranks(trained: Path, cases: Cases) -> None:
     assert sum(file.stat().st_size for file in (trained / "model").iterdir()) < 6_600_000
     weights = load_file(trained / "model" / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    tower = {name for name in weights if ".img_processor." in name}
+    assert tower == {name for name in tower if ".img_processor.vision_model." in name} != set()
 
 
 def test_report(trained: Path) -> None:
