@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 from llama_index_multimodal_rerank.demo import checkpoints
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
+from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 from llama_index_multimodal_rerank.vlm.phi3_vision import LocalPhi3Vision
 
 
@@ -72,3 +74,18 @@ def test_the_demos_reranker_loads_whole_with_every_transformers() -> None:
 def test_the_demos_reranker_looks_at_the_one_tile_that_it_was_trained_on() -> None:
     assert LocalPhi3Vision("demo").num_crops == 1
     assert LocalPhi3Vision("./demo").num_crops == 16
+
+
+def test_the_demos_embedder_in_the_released_format_is_the_same_model(tmp_path: Path) -> None:
+    """Visualized BGE is released as a PyTorch file; the one beside this test was written by the recipe."""
+    packaged = checkpoints.checkpoint_folder("embedder")
+    assert not list(packaged.glob("*.pth"))  # once in the package is enough
+    for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(packaged / file, tmp_path)
+    shutil.copy(Path(__file__).parent / "Visualized_demo.pth", tmp_path)
+    released, demo = (
+        VisualizedBGE.from_pretrained(folder, device="cpu", dtype="float32") for folder in (tmp_path, packaged)
+    )
+    assert released.fingerprint == demo.fingerprint
+    text = "a red mug with dots"
+    np.testing.assert_array_equal(released.encode([text]), demo.encode([text]))
