@@ -78,13 +78,13 @@ def test_the_demos_reranker_looks_at_the_one_tile_that_it_was_trained_on() -> No
 
 def test_the_demos_embedder_in_the_released_format_is_the_same_model(tmp_path: Path) -> None:
     """Visualized BGE is released as a PyTorch file; the one beside this test was written by the recipe."""
-    packaged = checkpoints.checkpoint_folder("embedder")
-    assert not list(packaged.glob("*.pth"))  # once in the package is enough
+    ours = checkpoints.checkpoint_folder("embedder")
+    assert not list(ours.glob("*.pth"))  # once in the package is enough
     for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(packaged / file, tmp_path)
+        shutil.copy(ours / file, tmp_path)
     shutil.copy(Path(__file__).parent / "Visualized_demo.pth", tmp_path)
     released, demo = (
-        VisualizedBGE.from_pretrained(folder, device="cpu", dtype="float32") for folder in (tmp_path, packaged)
+        VisualizedBGE.from_pretrained(folder, device="cpu", dtype="float32") for folder in (tmp_path, ours)
     )
     assert released.fingerprint == demo.fingerprint
     text = "a red mug with dots"
