@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .decoding import MAX_IMAGE_PIXELS, ImageInfo, check_image, check_pil_image, decode_image
+from .errors import ImageLoadError
+from .files import read_file
 from .sources import (
-    ImageLoadError,
     as_path,
     bytes_digest,
     decode_base64,
     decode_data_uri,
     describe_source,
     encode_png,
+    is_data_uri,
     is_pil_image,
     is_url,
     pixels_digest,
-    read_file,
 )
 from .urls import AllowUrls, UrlError, fetch_url
 
@@ -175,31 +175,10 @@ class ImageAccess:
                 return fetch_url(str(source), allow_urls=self.allow_urls, max_bytes=self.max_bytes)
             except UrlError as error:
                 raise ImageLoadError(name, str(error)) from error
-        if isinstance(source, str) and source.startswith("data:"):
-            return decode_data_uri(source)
         path = as_path(source)
-        if path is None:
-            return decode_base64(str(source), name)
-        return read_file(self._resolve(path), self.max_bytes)
-
-    def _resolve(self, path: Path) -> Path:
-        """Return the path to open: below ``data_root`` the real one, every ``..`` and link resolved.
-
-        A file outside is not looked at, so the error does not tell whether it exists.
-        """
-        if self.data_root is None:
-            return path
-        try:
-            real, root = path.resolve(), Path(self.data_root).expanduser().resolve()
-        except (OSError, ValueError, RuntimeError) as error:  # a loop of links, or an embedded NUL
-            raise ImageLoadError(describe_source(path), str(error)) from error
-        if not real.is_relative_to(root):
-            raise ImageLoadError(
-                describe_source(path),
-                f"it is outside of data_root={str(self.data_root)!r}, the only folder that pictures are "
-                "read from",
-            )
-        return real
+        if path is not None:
+            return read_file(path, self.max_bytes, name=name, data_root=self.data_root)
+        return decode_data_uri(str(source)) if is_data_uri(source) else decode_base64(str(source), name)
 
 
 DEFAULT_ACCESS = ImageAccess()

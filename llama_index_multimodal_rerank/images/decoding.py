@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
-from .sources import ImageLoadError
+from .errors import ImageLoadError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
+from .errors import ImageLoadError as ImageLoadError
+from .errors import ImageNotFoundError as ImageNotFoundError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -23,29 +26,21 @@ if TYPE_CHECKING:
 
 _URL_SCHEMES = ("http://", "https://")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{16,}={0,2}\s*\Z")
-
-
-class ImageLoadError(ValueError):
-    """A picture that cannot be read.
-
-    Attributes:
-        source: the picture as people would name it: a path, a URL, or a short description.
-        reason: what is wrong with it.
-    """
-
-    def __init__(self, source: str, reason: str) -> None:
-        super().__init__(source, reason)
-        self.source = source
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"cannot read the picture {self.source}: {self.reason}"
-
-
-class ImageNotFoundError(ImageLoadError, FileNotFoundError):
-    """A picture file that does not exist."""
-
-    __str__ = ImageLoadError.__str__
+_SHORTEST_BASE64 = 64  # no picture is smaller
+_LONGEST_PATH = 4096  # PATH_MAX of Linux; 1024 on macOS
+_PICTURE_START = re.compile(
+    rb"\xff\xd8\xff"  # JPEG
+    rb"|\x89PNG\r\n"
+    rb"|GIF8"
+    rb"|RIFF....WEBP"
+    rb"|II[*+]\0|MM\0[*+]"  # TIFF, BigTIFF
+    rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"  # BMP: its second header has one of these lengths
+    rb"|\0\0..ftyp"  # AVIF, HEIC
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51"  # JPEG 2000
+    rb"|P[1-7FfPy][\s\d]",  # PPM and relatives
+    re.DOTALL,
+)
+"""How pictures begin."""
 
 
 def describe_source(source: ImageSource) -> str:
@@ -71,55 +66,34 @@ def is_pil_image(source: object) -> bool:
 def as_path(source: ImageSource) -> Path | None:
     """Return the local path that ``source`` names, or None for every other kind of source.
 
-    A ``str`` is a path unless it is a URL, a data URI, or base64 of a picture
-    under whose name no file exists.
+    A ``str`` is a path unless it is a URL, a data URI, or base64. That is told by its letters alone:
+    base64 is what decodes to the first bytes of a picture, or is too long for a path. So the answer
+    is the same each time, whatever files there are, and tells nothing about them.
     """
     if isinstance(source, os.PathLike):
         return Path(source)
-    if not isinstance(source, str) or is_url(source) or source.startswith("data:"):
+    if not isinstance(source, str) or is_url(source) or is_data_uri(source) or is_base64(source):
         return None
     if source.startswith("file://"):
         from urllib.request import url2pathname
 
         return Path(url2pathname(source[len("file://") :]))
-    if len(source) >= 64 and _BASE64.match(source) and not _exists(source):
-        return None
     return Path(source)
 
 
-def _exists(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except (OSError, ValueError):  # too long for a file name, or an embedded NUL
+def is_data_uri(source: object) -> bool:
+    """Tell whether ``source`` is a data URI."""
+    return isinstance(source, str) and source.startswith("data:")
+
+
+def is_base64(source: str) -> bool:
+    """Tell whether a text is base64 of a picture, or base64 that is too long for a path."""
+    if len(source) < _SHORTEST_BASE64 or not _BASE64.match(source):
         return False
-
-
-def read_file(path: Path, max_bytes: int) -> bytes:
-    """Return the bytes of a regular file.
-
-    Args:
-        path: the file.
-        max_bytes: largest size accepted.
-
-    Raises:
-        ImageNotFoundError: no such file.
-        ImageLoadError: not a regular file, too large, or not readable.
-    """
-    name = describe_source(path)
-    try:
-        if not path.is_file():
-            if not path.exists():
-                raise ImageNotFoundError(name, "no such file")
-            raise ImageLoadError(name, "it is not a regular file")
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise ImageLoadError(name, f"it has {size} bytes, more than the limit of {max_bytes}")
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        if isinstance(error, ImageLoadError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ImageLoadError(name, reason) from error
+    if len(source) > _LONGEST_PATH:
+        return True
+    start = "".join(source[:64].split())
+    return _PICTURE_START.match(base64.b64decode(start[: len(start) // 4 * 4])) is not None
 
 
 def decode_base64(text: str, name: str) -> bytes:
@@ -127,7 +101,7 @@ def decode_base64(text: str, name: str) -> bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except binascii.Error as error:
-        raise ImageLoadError(name, f"no such file, and not valid base64 either ({error})") from error
+        raise ImageLoadError(name, f"it is not valid base64 ({error})") from error
 
 
 def decode_data_uri(uri: str) -> bytes:

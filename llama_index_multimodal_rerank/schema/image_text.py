@@ -7,6 +7,7 @@ an ordinary ``str`` to every class in between, and text + picture to
 
 from __future__ import annotations
 
+import hashlib
 import re
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 IMAGE_DIGEST_KEY = "image_digest"
 """Metadata key under which our nodes keep the digest of their picture's bytes."""
 
-_DIGEST_TAG = re.compile(rf"{IMAGE_DIGEST_KEY}: sha256:[0-9a-f]{{64}}")
+_DIGEST_TAG = re.compile(rf"{IMAGE_DIGEST_KEY}: (?:sha256|unread):[0-9a-f]{{64}}")
+_NAME_TAG = re.compile(rf"\[{IMAGE_DIGEST_KEY}: unread:[0-9a-f]{{64}}\]\Z")
 
 
 class ImageText(str):
@@ -76,13 +78,26 @@ class ImageText(str):
         Raises:
             ImageLoadError: the picture's bytes cannot be read.
         """
-        if self.image is None or _DIGEST_TAG.search(self):
+        if self.image is None or (_DIGEST_TAG.search(self) and not _NAME_TAG.search(self)):
             return self
         digest = self._digest or access.digest(self.image)
-        value = f"{self.text}\n[{IMAGE_DIGEST_KEY}: {digest}]".lstrip()
-        with_digest = super().__new__(type(self), value)
-        with_digest.text, with_digest.image, with_digest._digest = self.text, self.image, digest
-        return with_digest
+        return self._tagged(digest, digest)
+
+    def with_name(self, name: str) -> ImageText:
+        """Return the same under a string that stands in until the digest is known: nothing is read.
+
+        Args:
+            name: what tells the picture from others, such as its path.
+        """
+        return self._tagged(
+            f"unread:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}", None
+        )
+
+    def _tagged(self, tag: str, digest: str | None) -> ImageText:
+        value = f"{self.text}\n[{IMAGE_DIGEST_KEY}: {tag}]".lstrip()
+        tagged = super().__new__(type(self), value)
+        tagged.text, tagged.image, tagged._digest = self.text, self.image, digest
+        return tagged
 
     def __repr__(self) -> str:
         if self.image is None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.bridge.pydantic import Field
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import (
     BaseNode,
     Document,
@@ -32,8 +33,6 @@ from ..images.sources import as_path, is_url
 from .image_text import IMAGE_DIGEST_KEY, ImageText
 
 if TYPE_CHECKING:
-    import os
-
     from typing_extensions import Self
 
     from ..images.sources import ImageSource
@@ -42,18 +41,25 @@ if TYPE_CHECKING:
 class _EmbedsAsPicture(TextNode):
     """What both node classes below share: content that carries the picture."""
 
+    # Kept beside the metadata, which anybody may replace.
+    _image_digest: str | None = PrivateAttr(default=None)
+
     def get_content(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> str:
         """Return the text; for EMBED and ALL as an :class:`ImageText` that carries the picture.
 
         EMBED is the text without metadata. ALL is the text with metadata, as for every
         node. Both end in the picture's digest, so that no cache takes one picture for another.
+        No file is opened here: the embedding does, as far as its ``data_root`` allows.
         """
         source = node_image(self)
         if source is None or metadata_mode not in (MetadataMode.EMBED, MetadataMode.ALL):
             return super().get_content(metadata_mode)
         mode = MetadataMode.NONE if metadata_mode == MetadataMode.EMBED else metadata_mode
         text = super().get_content(mode)
-        return ImageText(text, source, digest=self.metadata.get(IMAGE_DIGEST_KEY)).with_digest()
+        digest = self._image_digest or self.metadata.get(IMAGE_DIGEST_KEY)
+        if digest is None and (path := as_path(source)) is not None:
+            return ImageText(text, source).with_name(f"{path}\0{self.node_id}")
+        return ImageText(text, source, digest=digest).with_digest()
 
     @property
     def hash(self) -> str:
@@ -91,7 +97,8 @@ class ImageTextNode(_EmbedsAsPicture, ImageNode):
     """An ``ImageNode`` that every LlamaIndex index and pipeline embeds as its picture.
 
     Make it with :func:`image_node` or :func:`load_image_nodes`. What comes back from a vector
-    store is a plain ``ImageNode``.
+    store is a plain ``ImageNode``. One made by hand has no digest of its file: it is told from
+    others by path and node id, so caches do not notice when the file changes.
     """
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -99,7 +106,9 @@ class ImageTextNode(_EmbedsAsPicture, ImageNode):
         values = {name: getattr(self, name) for name in type(self).model_fields}
         if deep:
             values = copy.deepcopy(values)
-        return _IndexedImage.model_construct(**{**values, **(update or {})})  # type: ignore[return-value]
+        copied = _IndexedImage.model_construct(**{**values, **(update or {})})
+        copied._image_digest = self._image_digest
+        return copied  # type: ignore[return-value]
 
 
 def node_image(node: BaseNode) -> ImageSource | None:
@@ -184,7 +193,7 @@ def make_image_node(
 def _node_from_path(
     path: Path, text: str, metadata: Mapping[str, Any] | None, id_: str | None, access: ImageAccess
 ) -> ImageTextNode:
-    path = path.expanduser().absolute()
+    path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (Path's raises for unknown users)
     data, info, digest = access.check(path)
     facts = {
         "file_path": str(path),
@@ -217,7 +226,9 @@ def _build_node(
         # is stored under the parent "None", which Milvus deletes all at once.
         "relationships": {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=node_id)},
     }
-    return ImageTextNode(**fields, **place)
+    node = ImageTextNode(**fields, **place)
+    node._image_digest = facts[IMAGE_DIGEST_KEY]
+    return node
 
 
 def to_storable_node(node: BaseNode, access: ImageAccess = DEFAULT_ACCESS) -> BaseNode:
@@ -273,6 +284,6 @@ def embedding_content(node: BaseNode) -> str:
         # Not get_content, which would read the picture if its digest is not known.
         return ImageText(node.text, source, digest=node.metadata.get(IMAGE_DIGEST_KEY))
     content = node.get_content(MetadataMode.EMBED)
-    if not content.strip():
+    if not content.strip():  # never with a picture, see get_content
         raise ValueError(f"{type(node).__name__} {node.node_id!r} has neither text nor picture to embed")
     return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import threading
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -13,15 +14,19 @@ from dataclasses_json import config
 from llama_index.core.schema import QueryBundle
 
 from ..images.access import DEFAULT_ACCESS
+from ..images.sources import as_path, is_url
 from .image_text import ImageText
 
 if TYPE_CHECKING:
     from ..images.sources import ImageSource
 
 
-def _to_data_uri(image: Any) -> str | None:
-    if image is None:
-        return None
+def _to_json(image: Any) -> str | None:
+    """Return a picture in memory as a data URI; a string (path, URL, base64) as it is, unread."""
+    if image is None or isinstance(image, str):
+        return image
+    if isinstance(image, os.PathLike):
+        return str(os.fspath(image))
     return f"data:image/*;base64,{base64.b64encode(DEFAULT_ACCESS.read(image)).decode('ascii')}"
 
 
@@ -50,7 +55,7 @@ class ImageTextQuery(QueryBundle):
     image: Any = field(  # an ImageSource; dataclasses_json must be able to resolve the annotation
         default=None,
         repr=False,
-        metadata=config(encoder=_to_data_uri, exclude=lambda value: value is None),
+        metadata=config(encoder=_to_json, exclude=lambda value: value is None),
     )
 
     def __post_init__(self) -> None:
@@ -91,10 +96,17 @@ class ImageTextQuery(QueryBundle):
 
     @property
     def embedding_image(self) -> list[Any]:
-        """The picture as LlamaIndex's image retrievers want it: a path or a ``BytesIO``."""
-        if self.image is None:
-            return [] if self.image_path is None else [self.image_path]
-        return [BytesIO(base64.b64decode((_to_data_uri(self.image) or "").partition(",")[2]))]
+        """The picture as LlamaIndex's image retrievers want it: a ``str`` or a ``BytesIO``.
+
+        No file is opened here: the embedding does, as far as its ``data_root`` allows.
+        """
+        source = self.image_source
+        if source is None:
+            return []
+        path = as_path(source)
+        if path is not None or is_url(source):
+            return [str(source)]
+        return [BytesIO(DEFAULT_ACCESS.read(source))]
 
     def _identity(self) -> tuple[Any, ...]:
         strs = self.custom_embedding_strs
