@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
-from .decoding import MAX_IMAGE_PIXELS, ImageInfo, check_image, check_pil_image, decode_image
+from .decoding import (
+    MAX_IMAGE_PIXELS,
+    ImageInfo,
+    check_image,
+    check_pil_image,
+    decode_image,
+    encode_pil_image,
+)
 from .errors import ImageLoadError
 from .files import read_file
 from .sources import (
@@ -16,7 +23,6 @@ from .sources import (
     decode_base64,
     decode_data_uri,
     describe_source,
-    encode_png,
     is_data_uri,
     is_pil_image,
     is_url,
@@ -73,7 +79,7 @@ class ImageAccess:
             object.__setattr__(self, "allow_urls", tuple(self.allow_urls))
 
     def read(self, source: ImageSource) -> bytes:
-        """Return a picture's encoded bytes as they are; those of a Pillow image as PNG.
+        """Return a picture's encoded bytes as they are; those of a Pillow image as PNG or TIFF.
 
         Args:
             source: path (``str``, ``Path``, ``file://`` URL), bytes, ``BytesIO``, base64,
@@ -111,7 +117,7 @@ class ImageAccess:
 
         Returns:
             The first frame, decoded, in the mode of the file (see ``decoding.py``). A Pillow
-            image passes through, its limits checked.
+            image passes through, its limits checked. What cannot become RGB (LAB, La …) is converted.
 
         Raises:
             ImageLoadError: missing, empty, truncated, too large, changed, not a picture, or of a
@@ -133,14 +139,14 @@ class ImageAccess:
     def digest(self, source: ImageSource) -> str:
         """Return ``"sha256:<64 hex digits>"`` over the picture's encoded bytes.
 
-        For a Pillow image the digest covers mode, size, palette and pixels. For a
+        For a Pillow image the digest covers mode, size, palette, transparency and pixels. For a
         URL it covers the URL alone: its content is not known before it is fetched.
 
         Raises:
             ImageLoadError: the bytes cannot be read.
         """
         if is_pil_image(source):
-            return pixels_digest(source)  # type: ignore[arg-type]
+            return pixels_digest(check_pil_image(source, max_pixels=self.max_pixels))  # type: ignore[arg-type]
         if is_url(source):
             return bytes_digest(str(source).encode())
         return bytes_digest(self.read(source))
@@ -149,7 +155,7 @@ class ImageAccess:
         """Read a picture once, and make sure that it decodes to the end.
 
         Returns:
-            Its bytes (a Pillow image as PNG), their digest, size and type.
+            Its bytes (a Pillow image as PNG or TIFF), their digest, size and type.
 
         Raises:
             ImageLoadError: as :meth:`load`.
@@ -161,7 +167,7 @@ class ImageAccess:
     def _read(self, source: ImageSource) -> bytes:
         name = describe_source(source)
         if is_pil_image(source):
-            return encode_png(source)  # type: ignore[arg-type]
+            return encode_pil_image(source, max_pixels=self.max_pixels)  # type: ignore[arg-type]
         if isinstance(source, (bytes, bytearray, memoryview)):
             return bytes(source)
         if isinstance(source, BytesIO):

@@ -17,6 +17,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ImageLoadError
+from .modes import encode_lossless, to_standard_mode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,7 +54,7 @@ def decode_image(
     with _decoding_errors(name, max_pixels):
         image = _open(data, name, max_pixels)
         image.load()
-        return _turn(image) if apply_exif_orientation else image
+        return to_standard_mode(_turn(image) if apply_exif_orientation else image)
 
 
 def check_pil_image(
@@ -63,7 +64,17 @@ def check_pil_image(
     with _decoding_errors("<PIL image>", max_pixels):
         _check_pixels(image, "<PIL image>", max_pixels)
         image.load()
-        return _turn(image) if apply_exif_orientation else image
+        return to_standard_mode(_turn(image) if apply_exif_orientation else image)
+
+
+def encode_pil_image(image: Image, *, max_pixels: int = MAX_IMAGE_PIXELS) -> bytes:
+    """Return a Pillow image, its limits checked, as the bytes of a PNG or TIFF; see :func:`encode_lossless`.
+
+    Raises:
+        ImageLoadError: closed, cut short, too large, or of a mode that no format knows.
+    """
+    with _decoding_errors("<PIL image>", max_pixels):
+        return encode_lossless(check_pil_image(image, max_pixels=max_pixels))
 
 
 def _turn(image: Image) -> Image:

@@ -115,21 +115,14 @@ def decode_data_uri(uri: str) -> bytes:
     return unquote_to_bytes(payload)
 
 
-def encode_png(image: Image) -> bytes:
-    """Return a Pillow image as the bytes of a PNG."""
-    buffer = BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 def bytes_digest(data: bytes) -> str:
     """Return ``"sha256:<64 hex digits>"`` over encoded bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def pixels_digest(image: Image) -> str:
-    """Return ``"sha256:<64 hex digits>"`` over mode, size, palette and pixels of a Pillow image."""
-    digest = hashlib.sha256(f"{image.mode} {image.size}".encode())
+    """Return ``"sha256:<64 hex digits>"`` over all that makes a Pillow image look as it does."""
+    digest = hashlib.sha256(f"{image.mode} {image.size} {image.info.get('transparency')}".encode())
     digest.update(bytes(image.getpalette() or ()))
     digest.update(image.tobytes())
     return f"sha256:{digest.hexdigest()}"
