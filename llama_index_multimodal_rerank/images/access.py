@@ -148,7 +148,7 @@ class ImageAccess:
         if is_pil_image(source):
             return pixels_digest(check_pil_image(source, max_pixels=self.max_pixels))  # type: ignore[arg-type]
         if is_url(source):
-            return bytes_digest(str(source).encode())
+            return bytes_digest(str(source).strip().encode("utf-8", "surrogatepass"))
         return bytes_digest(self.read(source))
 
     def check(self, source: ImageSource) -> CheckedImage:
@@ -178,7 +178,7 @@ class ImageAccess:
             )
         if is_url(source):
             try:
-                return fetch_url(str(source), allow_urls=self.allow_urls, max_bytes=self.max_bytes)
+                return fetch_url(str(source).strip(), allow_urls=self.allow_urls, max_bytes=self.max_bytes)
             except UrlError as error:
                 raise ImageLoadError(name, str(error)) from error
         path = as_path(source)

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
     ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BytesIO | Image
 
-_URL_SCHEMES = ("http://", "https://")
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{16,}={0,2}\s*\Z")
-_SHORTEST_BASE64 = 64  # no picture is smaller
+# Schemes are told as browsers do: in any case of letters, behind white space.
+_SCHEME_URL = re.compile(r"\s*https?://", re.IGNORECASE)
+_SCHEME_DATA = re.compile(r"\s*data:", re.IGNORECASE)
+_SCHEME_FILE = re.compile(r"\s*file:(?://(?:localhost(?=/))?)?(?=/)", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{16,}={0,2}\s*\Z")
+_URL_SAFE = str.maketrans("-_", "+/")
+_SHORTEST_BASE64 = 40  # no picture is smaller
 _LONGEST_PATH = 4096  # PATH_MAX of Linux; 1024 on macOS
 _PICTURE_START = re.compile(
     rb"\xff\xd8\xff"  # JPEG
@@ -55,7 +59,7 @@ def describe_source(source: ImageSource) -> str:
 
 def is_url(source: object) -> bool:
     """Tell whether ``source`` is an http(s) address."""
-    return isinstance(source, str) and source[:8].lower().startswith(_URL_SCHEMES)
+    return isinstance(source, str) and _SCHEME_URL.match(source) is not None
 
 
 def is_pil_image(source: object) -> bool:
@@ -74,16 +78,17 @@ def as_path(source: ImageSource) -> Path | None:
         return Path(source)
     if not isinstance(source, str) or is_url(source) or is_data_uri(source) or is_base64(source):
         return None
-    if source.startswith("file://"):
+    scheme = _SCHEME_FILE.match(source)
+    if scheme is not None:
         from urllib.request import url2pathname
 
-        return Path(url2pathname(source[len("file://") :]))
+        return Path(url2pathname(source[scheme.end() :].rstrip()))
     return Path(source)
 
 
 def is_data_uri(source: object) -> bool:
     """Tell whether ``source`` is a data URI."""
-    return isinstance(source, str) and source.startswith("data:")
+    return isinstance(source, str) and _SCHEME_DATA.match(source) is not None
 
 
 def is_base64(source: str) -> bool:
@@ -92,15 +97,24 @@ def is_base64(source: str) -> bool:
         return False
     if len(source) > _LONGEST_PATH:
         return True
-    start = "".join(source[:64].split())
-    return _PICTURE_START.match(base64.b64decode(start[: len(start) // 4 * 4])) is not None
+    start = "".join(source.split())[:_SHORTEST_BASE64]
+    return _PICTURE_START.match(decode_base64(start[: len(start) // 4 * 4], "")) is not None
 
 
 def decode_base64(text: str, name: str) -> bytes:
-    """Decode base64 with any white space in it; ``name`` stands for it in the ImageLoadError."""
+    """Decode base64 of either alphabet, padded or not, with any white space in it.
+
+    Args:
+        text: what to decode; both ``+/`` and the ``-_`` of URLs are read.
+        name: stands for it in errors.
+
+    Raises:
+        ImageLoadError: it is not base64.
+    """
+    digits = "".join(text.split()).translate(_URL_SAFE).rstrip("=")
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except binascii.Error as error:
+        return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:  # ValueError: letters that are not ASCII
         raise ImageLoadError(name, f"it is not valid base64 ({error})") from error
 
 
@@ -110,7 +124,7 @@ def decode_data_uri(uri: str) -> bytes:
     header, comma, payload = uri.partition(",")
     if not comma:
         raise ImageLoadError(name, "the data URI has no comma before its data")
-    if header.endswith(";base64"):
+    if header.rstrip().lower().endswith(";base64"):
         return decode_base64(unquote_to_bytes(payload).decode("ascii", "replace"), name)
     return unquote_to_bytes(payload)
 

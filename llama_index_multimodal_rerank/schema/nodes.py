@@ -29,7 +29,7 @@ from llama_index.core.schema import (
 )
 
 from ..images.access import DEFAULT_ACCESS, ImageAccess
-from ..images.sources import as_path, is_url
+from ..images.sources import as_path, is_data_uri, is_url
 from .image_text import IMAGE_DIGEST_KEY, ImageText
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def node_image(node: BaseNode) -> ImageSource | None:
         if resource.path is not None:
             return str(resource.path)
         if resource.data is not None:  # base64, see MediaResource
-            return base64.b64decode(resource.data)
+            return _from_base64(resource.data.decode("ascii", "replace"))
         return str(resource.url) if resource.url is not None else None
     if isinstance(node, (ImageNode, _IndexedImage)):
         # In the order of ImageNode.resolve_image.
@@ -133,7 +133,7 @@ def node_image(node: BaseNode) -> ImageSource | None:
 
 
 def _from_base64(data: str) -> ImageSource:
-    return data if data.startswith("data:") else f"data:image/*;base64,{data}"
+    return data if is_data_uri(data) else f"data:image/*;base64,{data}"
 
 
 def image_node(

@@ -63,6 +63,59 @@ def test_every_way_in_gives_the_same_pixels(png: Path) -> None:
         assert [image.getpixel((x, 0)) for x in (0, 1)] == [RED, BLUE], describe_source(source)
 
 
+def test_the_same_data_written_otherwise(png: Path, tmp_path: Path) -> None:
+    """Schemes in capitals, white space in front, base64 of the alphabet of URLs, without padding."""
+    data = encoded(draw_picture(1))
+    (tmp_path / "drawn.png").write_bytes(data)
+    text = base64.b64encode(data).decode()
+    url_safe = base64.urlsafe_b64encode(data).decode()
+    assert "-" in url_safe
+    assert "_" in url_safe
+    lines = "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
+    for source in (
+        f"DATA:image/png;BASE64,{text}",
+        f" \n data:image/png;base64,{text}",
+        f"data:image/png;base64 ,{url_safe}",
+        f"data:image/png;charset=utf-8;base64,{lines}",
+        "Data:," + "".join(f"%{byte:02X}" for byte in data),
+        f"  {text}\n",
+        url_safe,
+        url_safe.rstrip("="),
+        lines,
+        (tmp_path / "drawn.png").as_uri().replace("file:", "FILE:"),
+        (tmp_path / "drawn.png").as_uri().replace("file://", "file://localhost"),
+        "  " + (tmp_path / "drawn.png").as_uri(),
+    ):
+        assert ImageAccess().read(source) == data, describe_source(source)
+
+
+@pytest.mark.parametrize(
+    "image_format", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM"]
+)
+def test_base64_of_every_format_is_told_from_a_path(image_format: str) -> None:
+    data = encoded(draw_picture(1, (8, 8)), image_format)
+    for text in (base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()):
+        assert as_path(text) is None
+        assert ImageAccess().read(text) == data
+
+
+def test_the_smallest_picture_is_no_path() -> None:
+    text = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    assert load_image(text).size == (1, 1)
+
+
+@pytest.mark.parametrize("url", ["HTTPS://127.0.0.1/a.png", " https://127.0.0.1/a.png"])
+def test_an_address_is_an_address_however_it_is_written(url: str) -> None:
+    with pytest.raises(ImageLoadError, match="unless allow_urls=True"):
+        load_image(url)
+
+
+def test_other_base64_is_no_picture() -> None:
+    noise = base64.b64encode(b"no picture at all" * 1000).decode()
+    with pytest.raises(ImageLoadError, match="not a picture in a known format"):
+        load_image(noise)
+
+
 def test_bytesio_is_read_whole_wherever_it_stands(png: Path) -> None:
     stream = BytesIO(png.read_bytes())
     stream.seek(10)

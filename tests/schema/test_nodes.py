@@ -22,6 +22,7 @@ from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 from support.drawing import draw_picture
 
+from llama_index_multimodal_rerank.images.access import DEFAULT_ACCESS
 from llama_index_multimodal_rerank.schema.image_text import ImageText
 from llama_index_multimodal_rerank.schema.nodes import (
     ImageTextNode,
@@ -209,6 +210,19 @@ def test_picture_bytes_in_a_node_survive(pictures: list[Path]) -> None:
     assert isinstance(kept, ImageTextNode)
     assert kept.image is not None
     assert base64.b64decode(kept.image) == pictures[0].read_bytes()
+
+
+def test_url_safe_base64_in_other_peoples_nodes(pictures: list[Path]) -> None:
+    text = base64.urlsafe_b64encode(pictures[0].read_bytes()).decode()
+    assert "-" in text
+    for node in (
+        ImageNode(image=text),
+        ImageNode(image=f"DATA:image/png;base64,{text}"),
+        Node(image_resource=MediaResource(data=pictures[0].read_bytes())),
+    ):
+        source = node_image(node)
+        assert source is not None
+        assert DEFAULT_ACCESS.read(source) == pictures[0].read_bytes()
 
 
 def test_node_of_text_becomes_a_text_node() -> None:
