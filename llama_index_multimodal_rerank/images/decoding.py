@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ImageLoadError
 from .modes import encode_lossless, to_standard_mode
+from .viewing import turn_upright
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +55,7 @@ def decode_image(
     with _decoding_errors(name, max_pixels):
         image = _open(data, name, max_pixels)
         image.load()
-        return to_standard_mode(_turn(image) if apply_exif_orientation else image)
+        return to_standard_mode(turn_upright(image) if apply_exif_orientation else image)
 
 
 def check_pil_image(
@@ -64,7 +65,7 @@ def check_pil_image(
     with _decoding_errors("<PIL image>", max_pixels):
         _check_pixels(image, "<PIL image>", max_pixels)
         image.load()
-        return to_standard_mode(_turn(image) if apply_exif_orientation else image)
+        return to_standard_mode(turn_upright(image) if apply_exif_orientation else image)
 
 
 def encode_pil_image(image: Image, *, max_pixels: int = MAX_IMAGE_PIXELS) -> bytes:
@@ -75,12 +76,6 @@ def encode_pil_image(image: Image, *, max_pixels: int = MAX_IMAGE_PIXELS) -> byt
     """
     with _decoding_errors("<PIL image>", max_pixels):
         return encode_lossless(check_pil_image(image, max_pixels=max_pixels))
-
-
-def _turn(image: Image) -> Image:
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(image)
 
 
 class ImageInfo(NamedTuple):

@@ -11,6 +11,7 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 
 from ..images.access import DEFAULT_ACCESS, ImageAccess
 from ..images.sources import ImageLoadError
+from ..images.viewing import to_screen_depth
 from ..schema.nodes import node_image
 from ..schema.query import ImageTextQuery
 from .sheet import Cell, fit
@@ -111,6 +112,6 @@ def _text(node: BaseNode) -> str:
 
 
 def _load(source: ImageSource, side: int, access: ImageAccess) -> Image:
-    # The model looks at pictures as people do, so turned photographs are turned back.
-    image = access.load(source, apply_exif_orientation=True)
+    # The model looks at pictures as people do, so turned photographs are turned back and deep grey is scaled.
+    image = to_screen_depth(access.load(source, apply_exif_orientation=True))
     return fit(image, min(side, max(image.size)))
