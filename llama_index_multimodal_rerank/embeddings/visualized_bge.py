@@ -9,12 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from llama_index.core.base.embeddings.base import Embedding
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_validator
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
 from ..demo.checkpoints import DEMO, checkpoint_folder
 from ..images.access import ImageAccess
+from ..images.url_hosts import check_allow_urls
 from ..lazy import Lazy
 from ..models.batching import batch_order
 from ..models.prefetch import prefetch_map
@@ -87,7 +88,8 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
     allow_urls: bool | list[str] = Field(
         default=False,
         description="Fetch pictures given as http(s) URLs, in documents as in queries: true for public "
-        "addresses, or a list of the hosts to fetch from, which may be private.",
+        "addresses, or a list of the hosts to fetch from ('images.example.org', 'localhost:8000'), which may "
+        "be private.",
     )
     data_root: str | None = Field(
         default=None,
@@ -99,6 +101,11 @@ class VisualizedBGEEmbedding(MultiModalEmbedding):
     )
 
     _loader: Lazy[VisualizedBGE] = PrivateAttr(default_factory=Lazy)
+
+    @field_validator("allow_urls", mode="before")
+    @classmethod
+    def _check_allow_urls(cls, allow_urls: Any) -> Any:
+        return check_allow_urls(allow_urls)
 
     @classmethod
     def class_name(cls) -> str:

@@ -30,6 +30,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from ..images.access import ImageAccess
 from ..images.sources import ImageLoadError
+from ..images.url_hosts import check_allow_urls
 from ..lazy import Lazy
 from ..vlm.calls import ModelCall, ModelCallError, ModelReply, aexecute, execute
 from ..vlm.phi3_vision import DEFAULT_MODEL_NAME, DEFAULT_NUM_CROPS
@@ -147,7 +148,8 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     )
     allow_urls: bool | list[str] = Field(
         default=False,
-        description="Fetch pictures given as http(s) URLs: True for public addresses, or a list of hosts.",
+        description="Fetch pictures given as http(s) URLs: True for public addresses, or a list of hosts "
+        "('images.example.org', 'localhost:8000'), which may be private.",
     )
     data_root: str | None = Field(
         default=None,
@@ -167,6 +169,11 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     @classmethod
     def _path_as_name(cls, model: Any) -> Any:
         return os.fspath(model) if isinstance(model, os.PathLike) else model
+
+    @field_validator("allow_urls", mode="before")
+    @classmethod
+    def _check_allow_urls(cls, allow_urls: Any) -> Any:
+        return check_allow_urls(allow_urls)
 
     @field_validator("rank_prompt", "caption_prompt", mode="before")
     @classmethod

@@ -351,6 +351,21 @@ def test_unreadable_pictures_come_last_and_are_reported(tmp_path, nodes, query, 
     assert "gone cannot be looked at: no such file" in caplog.text
 
 
+@pytest.mark.parametrize("port", ["99999", str(2**64), "-1", "0"])
+def test_no_url_gets_past_keep_order(nodes, query, port):
+    url = f"http://127.0.0.1:{port}/x.png"
+    candidate = NodeWithScore(node=ImageNode(image_url=url, id_="url"), score=0.99)
+    rerank = Phi3VisionRerank(model=TextModel(), top_n=20, window=20, allow_urls=True, on_error="keep_order")
+
+    result = rerank.postprocess_nodes([candidate, *nodes], query)
+
+    assert ids(result) == [*BEST_FIRST, "url"]
+    assert "no port" in result[-1].node.metadata["rerank_unreadable"]
+    kept = rerank.postprocess_nodes(nodes, ImageTextQuery("x", image=url))
+    assert ids(kept) == ids(nodes)
+    assert "no port" in kept[0].node.metadata["rerank_audit"]["error"]
+
+
 def test_nothing_readable_is_no_question(query):
     gone = [
         NodeWithScore(node=ImageNode(image_path=f"/gone/{i}.png", id_=str(i)), score=0.5) for i in range(3)
