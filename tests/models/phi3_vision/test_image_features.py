@@ -109,7 +109,7 @@ def test_a_batch_of_pictures_equals_one_by_one_and_unused_views_do_not_matter(
     for image, features in zip(images, together, strict=True):
         alone = processor.image_processor(image, num_crops=4)
         (expected,) = model.get_image_features(alone["pixel_values"], alone["image_sizes"])
-        assert torch.equal(features, expected)
+        assert (features - expected).abs().max() <= TOLERANCE  # products of fewer rows
 
 
 @pytest.mark.parametrize(

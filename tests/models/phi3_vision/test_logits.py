@@ -69,9 +69,13 @@ def test_rotary_positions_equal_the_reference(size: str, factors: str) -> None:
     cos, sin = rotary(torch.zeros(1), torch.from_numpy(positions)[None])
     inv_freq = rotary.long_inv_freq if factors == "long" else rotary.original_inv_freq
     assert (positions.max() + 1 > 4096) == (factors == "long")
-    assert golden.worst(inv_freq, arrays[f"{prefix}/inv_freq"]) <= 1e-6
-    assert golden.worst(cos[0], arrays[f"{prefix}/cos"]) <= 1e-6
-    assert golden.worst(sin[0], arrays[f"{prefix}/sin"]) <= 1e-6
+    expected = arrays[f"{prefix}/inv_freq"]
+    assert golden.worst(inv_freq, expected) <= 1e-6
+    # Processors differ in the last bit of a power: then the frequency is off by 2**-23 of itself, and so is
+    # the angle, which is up to 127,000 here.
+    allowed = 1e-6 + 2.0**-23 * positions[:, None] * np.concatenate([expected, expected])
+    assert (np.abs(cos[0].numpy() - arrays[f"{prefix}/cos"]) <= allowed).all()
+    assert (np.abs(sin[0].numpy() - arrays[f"{prefix}/sin"]) <= allowed).all()
     assert rotary.attention_scaling == pytest.approx(1.1902380714238083)
 
 
@@ -122,7 +126,7 @@ def test_features_go_where_their_tag_stands(
     swapped_tags = model(**processor(text.format(2, 1), [first, second], num_crops=4)).logits
     swapped_list = model(**processor(text.format(1, 2), [second, first], num_crops=4)).logits
     straight = model(**processor(text.format(1, 2), [first, second], num_crops=4)).logits
-    assert torch.equal(swapped_tags, swapped_list)
+    assert (swapped_tags - swapped_list).abs().max() <= golden.SAME_LOGITS  # features of another batch
     assert (swapped_tags[0, -1] - straight[0, -1]).abs().max() > 1e-2
 
 
@@ -136,7 +140,7 @@ def test_precomputed_features_equal_inline_ones(
     expected = model(**inputs)
     ids_only = processor("<|image_1|><|image_2|> caption?", image_sizes=inputs["image_sizes"])
     found = model(**ids_only, image_features=features)
-    assert torch.equal(found.logits, expected.logits)
+    assert (found.logits - expected.logits).abs().max() <= golden.SAME_LOGITS
     assert all(torch.equal(*pair) for pair in zip(found.image_hidden_states, features, strict=True))
 
 
@@ -246,9 +250,9 @@ def test_tuple_output_and_kept_positions(model: Any, processor: Phi3VisionProces
     as_tuple = model(**inputs, return_dict=False)
     assert isinstance(as_tuple, tuple)
     assert torch.equal(as_tuple[0], full)
-    assert (model(**inputs, logits_to_keep=2).logits - full[:, -2:]).abs().max() <= 1e-5
+    assert (model(**inputs, logits_to_keep=2).logits - full[:, -2:]).abs().max() <= golden.SAME_LOGITS
     picked = model(**inputs, logits_to_keep=torch.tensor([0, 3])).logits
-    assert (picked - full[:, [0, 3]]).abs().max() <= 1e-5
+    assert (picked - full[:, [0, 3]]).abs().max() <= golden.SAME_LOGITS
     hidden = model(**inputs, output_hidden_states=True).hidden_states
     assert len(hidden) == model.config.num_hidden_layers + 1
 

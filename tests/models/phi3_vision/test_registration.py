@@ -96,7 +96,7 @@ def test_auto_classes_take_what_was_saved(
     loaded = AutoModelForImageTextToText.from_pretrained(folder)
     inputs = again("<|image_1|>?", golden.picture("exact_336x336"))
     with torch.no_grad():
-        assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+        assert (loaded(**inputs).logits - model(**inputs).logits).abs().max() <= golden.SAME_LOGITS
     written = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.json"))
     assert "auto_map" not in written
 
