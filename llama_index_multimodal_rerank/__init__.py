@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .vlm.phi3_vision import LocalPhi3Vision as LocalPhi3Vision
     from .vlm.protocols import VisionLanguageModel as VisionLanguageModel
 
-_HOMES = {
+_DEFINED_IN = {
     "Audit": "reranking.ranking",
     "BGEM3SparseEmbedding": "embeddings.sparse",
     "BadAnswerError": "reranking.ranking",
@@ -61,13 +61,13 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
-__all__ = [*_HOMES, "__version__"]
+__all__ = [*_DEFINED_IN, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _DEFINED_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    value = getattr(import_module(f".{_DEFINED_IN[name]}", __name__), name)
     globals()[name] = value
     return value
 

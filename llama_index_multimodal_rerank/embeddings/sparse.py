@@ -115,6 +115,8 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
     def _download(self) -> Path:
         from huggingface_hub import snapshot_download
 
+        from ..models.not_on_hub import describe_missing_model
+
         try:
             return Path(
                 snapshot_download(
@@ -127,7 +129,12 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
             )
         except Exception as error:
             raise OSError(
-                f"{self.model_name!r} is neither a local folder nor can it be had from the hub ({error}). "
-                "Fetch it once where there is a network (hf download BAAI/bge-m3), then pass its folder as "
-                "model_name."
+                describe_missing_model(
+                    repr(self.model_name),
+                    error,
+                    commands=["BAAI/bge-m3"],
+                    folder_holds="a checkpoint of BGE-M3",
+                    cache_folder=self.cache_folder,
+                    revision=self.revision,
+                )
             ) from error

@@ -122,6 +122,7 @@ class LocalPhi3Vision:
         from huggingface_hub.errors import HFValidationError
 
         from ..models.hardware import resolve_device, resolve_dtype
+        from ..models.not_on_hub import describe_missing_model
         from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
 
         device = resolve_device(self.device)
@@ -132,9 +133,13 @@ class LocalPhi3Vision:
             model = Phi3VisionForConditionalGeneration.from_pretrained(place, dtype=dtype, **self._hub)
         except (OSError, HFValidationError) as error:  # the latter for a folder that does not exist
             raise OSError(
-                f"{self._model_name!r} is neither a local folder with a Phi-3 Vision checkpoint nor can it "
-                f"be had from the hub ({error}). Fetch it once where there is a network (hf download "
-                f"{DEFAULT_MODEL_NAME}), then pass its folder."
+                describe_missing_model(
+                    repr(self._model_name),
+                    error,
+                    commands=[DEFAULT_MODEL_NAME],
+                    folder_holds="a checkpoint of Phi-3 Vision",
+                    cache_folder=self._hub["cache_dir"],
+                )
             ) from error
         return _Loaded(model.to(device).eval(), processor)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..not_on_hub import describe_missing_model
 from .configuration import BASE_EN_V1_5, M3, VisualizedBGEConfig
 from .errors import CheckpointError, ModelFilesError
 from .serialization import read_weights
@@ -190,19 +191,15 @@ def _fetch(wanted: Sequence[tuple[str, str]], hub: HubOptions) -> list[Path]:
 
 
 def _how_to_fetch(wanted: Sequence[tuple[str, str]], hub: HubOptions, error: Exception) -> str:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
     commands = []
     for repo in dict.fromkeys(repo for repo, _ in wanted):
-        command = f"hf download {repo} {' '.join(name for owner, name in wanted if owner == repo)}"
-        if hub.revision and repo == WEIGHTS_REPO:
-            command += f" --revision {hub.revision}"
-        commands.append(f"{command} --cache-dir {hub.cache_folder}" if hub.cache_folder else command)
-    return (
-        f"The files of the model are not all in the cache folder {hub.cache_folder or HF_HUB_CACHE}, and "
-        f"could not be downloaded ({type(error).__name__}: {error}). Wanted are "
-        f"{', '.join(f'{name} of {repo}' for repo, name in wanted)}. Where the hub can be reached, run\n  "
-        + "\n  ".join(commands)
-        + f"\nand take the cache folder along; or pass the path of a folder that holds the weights, "
-        f"{' and '.join(TOKENIZER_FILES)}."
+        command = f"{repo} {' '.join(name for owner, name in wanted if owner == repo)}"
+        revision = f" --revision {hub.revision}" if hub.revision and repo == WEIGHTS_REPO else ""
+        commands.append(command + revision)
+    return describe_missing_model(
+        ", ".join(f"{name} of {repo}" for repo, name in wanted),
+        error,
+        commands=commands,
+        folder_holds=f"the weights, {' and '.join(TOKENIZER_FILES)}",
+        cache_folder=hub.cache_folder,
     )
