@@ -28,7 +28,8 @@ from .sources import (
     is_url,
     pixels_digest,
 )
-from .urls import AllowUrls, UrlError, fetch_url
+from .url_hosts import AllowUrls, check_allow_urls
+from .urls import UrlError, fetch_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,6 +68,9 @@ class ImageAccess:
             Default: any file that the process may read.
         max_bytes: largest encoded size accepted.
         max_pixels: largest width x height accepted, checked before decoding.
+
+    Raises:
+        ValueError: ``allow_urls`` is a string, or lists what is no host.
     """
 
     allow_urls: AllowUrls = False
@@ -75,8 +79,9 @@ class ImageAccess:
     max_pixels: int = MAX_IMAGE_PIXELS
 
     def __post_init__(self) -> None:
-        if isinstance(self.allow_urls, list):  # which could change, and cannot be hashed
-            object.__setattr__(self, "allow_urls", tuple(self.allow_urls))
+        allowed = check_allow_urls(self.allow_urls)
+        if isinstance(allowed, list):  # which could change, and cannot be hashed
+            object.__setattr__(self, "allow_urls", tuple(allowed))
 
     def read(self, source: ImageSource) -> bytes:
         """Return a picture's encoded bytes as they are; those of a Pillow image as PNG or TIFF.

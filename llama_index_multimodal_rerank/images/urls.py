@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .public_addresses import is_public
-from .url_hosts import AllowUrls as AllowUrls
-from .url_hosts import check_allow_urls, is_listed
+from .url_hosts import AllowUrls, check_allow_urls, is_listed
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -55,7 +54,7 @@ def fetch_url(url: str, *, allow_urls: AllowUrls, max_bytes: int) -> bytes:
 
     Args:
         url: the address.
-        allow_urls: see :data:`AllowUrls`.
+        allow_urls: see :data:`~.url_hosts.AllowUrls`.
         max_bytes: largest body accepted, as sent and unpacked. :data:`OVERHEAD_BYTES` more may be
             received in all.
 

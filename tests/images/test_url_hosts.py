@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from llama_index_multimodal_rerank import Phi3VisionRerank, VisualizedBGEEmbedding, load_image
+from llama_index_multimodal_rerank.images.access import ImageAccess
 from llama_index_multimodal_rerank.images.url_hosts import check_allow_urls, is_listed
 
 FACES = [VisualizedBGEEmbedding, Phi3VisionRerank]
@@ -101,6 +102,8 @@ def test_a_string_is_no_list(text: str) -> None:
         check_allow_urls(text)
     with pytest.raises(ValueError, match=message):
         load_image("http://mages.example.or/x.png", allow_urls=text)
+    with pytest.raises(ValueError, match=message):
+        ImageAccess(allow_urls=text)
     for face in FACES:
         with pytest.raises(ValidationError, match=message):
             face(allow_urls=text)
