@@ -20,6 +20,7 @@ from pymilvus.client.types import Status
 from pymilvus.exceptions import MilvusException
 
 from .lite_recovery import DROPPED_PREFIX, collection_folders, is_incomplete, repair
+from .names import check_name, checks_names
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class ServerMilvusClient(MilvusClient):
     flush = _with_retries("flush")
 
 
+@checks_names
 class LiteMilvusClient(MilvusClient):
     """A ``MilvusClient`` that knows the ways of Milvus Lite (3.2.2).
 
@@ -107,10 +109,14 @@ class LiteMilvusClient(MilvusClient):
     Lite lets writes and flushes run at once, on one log: their bytes may mix, and a row may be written to
     a log that is about to be removed. Both lose rows when the process is killed. So they take turns.
 
-    What else a killed process leaves is put right before the file is opened (:mod:`.lite_repair`).
+    Lite joins names into paths unchecked, and deletes what is there: a name that is none is a ``ValueError``
+    (:mod:`.names`).
+
+    What else a killed process leaves is put right before the file is opened (:mod:`.lite_recovery`).
     """
 
     def __init__(self, uri: str, **kwargs: Any) -> None:
+        check_name(kwargs.get("db_name"), "db_name")
         with _OPENING:
             repair(uri)
             super().__init__(uri, **kwargs)

@@ -24,6 +24,8 @@ DROPPED_PREFIX = "_dropped_"
 """Begins the names that collections get before they are removed, so that a kill leaves all or nothing."""
 
 _SCHEMA = "schema.json"
+_LOCK = "LOCK"  # made by Lite once, and never removed
+_FOLDERS = ("collections", "databases")
 _DROPPED = re.compile(DROPPED_PREFIX + "[0-9a-f]{32}")
 _LOG = re.compile(r"wal_(?:data|delta)_(\d+)\.arrow")
 
@@ -43,6 +45,29 @@ def collection_folders(path: str) -> Iterator[Path]:
 def is_incomplete(folder: Path) -> bool:
     """Tell whether a collection's folder is there without the schema to read it by."""
     return folder.is_dir() and not (folder / _SCHEMA).exists()
+
+
+def check_is_database(path: Path) -> None:
+    """Refuse a folder that Lite would take for its own.
+
+    Lite puts its folders into any folder, and it and :func:`repair` clear away what looks incomplete in them.
+
+    Raises:
+        ValueError: there are other things in it.
+    """
+    if not path.is_dir() or (path / _LOCK).exists():
+        return
+    # A process killed at its first opening may have left these, empty.
+    others = [entry.name for entry in path.iterdir() if not (entry.name in _FOLDERS and _is_empty(entry))]
+    if others:
+        raise ValueError(
+            f"{str(path)!r} is a folder and no Milvus Lite database: {sorted(others)[0]!r} is in it. Choose "
+            "another name for the database."
+        )
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def may_hold_rows(incomplete: Path) -> bool:

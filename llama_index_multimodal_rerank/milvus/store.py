@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..images.sources import is_url
+from .lite_recovery import check_is_database
+from .names import check_name
 
 if TYPE_CHECKING:
     from llama_index.vector_stores.milvus import MilvusVectorStore
@@ -25,6 +27,9 @@ FINGERPRINT_PROPERTY = "llama_index_multimodal_rerank.embedding"
 
 LITE_COMFORTABLE_ROWS = 100_000
 """Rows above which one exact search on Milvus Lite takes about a second or more."""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|unix:")
+_SERVER_SCHEMES = ("http://", "https://", "tcp://", "unix:")
 
 
 class EmbeddingMismatchError(ValueError):
@@ -77,8 +82,9 @@ def milvus_store(
         FileExistsError: a Milvus Lite file holds remains of the collection that cannot be read, and that
             may hold rows; ``overwrite`` removes them.
         ConnectionError: Milvus does not answer at ``uri``, or another process has the file open.
-        ValueError: ``uri`` or ``similarity_metric`` is not usable, or the collection is hybrid and
-            no ``sparse_embedding_function`` was given (or the other way round).
+        ValueError: ``uri``, ``similarity_metric`` or a name (of collection, database or field) is not
+            usable, or the collection is hybrid and no ``sparse_embedding_function`` was given (or the
+            other way round).
     """
     from llama_index.vector_stores.milvus import MilvusVectorStore
 
@@ -88,6 +94,7 @@ def milvus_store(
             f"similarity_metric must be one of {SIMILARITY_METRICS}, got {similarity_metric!r}. "
             "(L2 gives distances, which LlamaIndex would read as similarities.)"
         )
+    _check_names(collection_name, kwargs)
     uri, local = _resolve_uri(uri)
     fingerprint = {**embed_model.fingerprint, "dim": str(embed_model.dim), "metric": metric}
     own = inspect.signature(MilvusVectorStore.__init__).parameters
@@ -139,17 +146,31 @@ def milvus_store(
     return store
 
 
+def _check_names(collection_name: str, options: dict[str, Any]) -> None:
+    """Refuse names before anything is opened, made or dropped: MilvusVectorStore connects by itself, too."""
+    if collection_name is None:
+        raise ValueError("collection_name must be a str, got None")
+    check_name(collection_name, "collection_name")
+    for option in ("db_name", "embedding_field", "sparse_embedding_field", "text_key", "doc_id_field"):
+        check_name(options.get(option), option)
+    for name in options.get("scalar_field_names") or ():
+        check_name(name, "scalar_field_names")
+
+
 def _resolve_uri(uri: str | Path) -> tuple[str, bool]:
     """Return the URI for pymilvus, and whether it is a Milvus Lite file."""
     text = str(uri)
-    if is_url(text) or text.startswith(("tcp://", "unix:")):
+    scheme = _SCHEME.match(text)
+    # pymilvus takes every address that ends in ".db" for a file.
+    if scheme and scheme[0].lower() in _SERVER_SCHEMES and not text.endswith(".db"):
         return text, False
-    if not text.endswith(".db"):
+    if scheme or not text.endswith(".db"):
         raise ValueError(
             f"uri must be a file name ending in '.db' (Milvus Lite) or start with http:// or https:// "
             f"(Milvus server, Zilliz Cloud), got {text!r}"
         )
     path = Path(text).expanduser().absolute()
+    check_is_database(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return str(path), True
 
