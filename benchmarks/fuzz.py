@@ -31,11 +31,12 @@ from PIL import Image
 
 from llama_index_multimodal_rerank import ImageLoadError, ImageText, ImageTextQuery, load_image
 from llama_index_multimodal_rerank.images.access import ImageAccess
-from llama_index_multimodal_rerank.images.decoding import check_image
+from llama_index_multimodal_rerank.images.decoding import IMAGE_FORMATS, OPTIONAL_FORMATS, check_image
 from llama_index_multimodal_rerank.reranking.ranking import ranking_from_answer
 
 SLOW_SECONDS = 2.0
 MAX_PIXELS = 4_000_000
+ALL_FORMATS = (*IMAGE_FORMATS, *OPTIONAL_FORMATS)
 FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF"]
 
 
@@ -98,9 +99,11 @@ def fuzz_pictures(rng: Random) -> str:
         source = "data:" + "".join(rng.choice([chr(byte), f"%{byte:02x}"]) for byte in data)
     try:
         if way == 0 and rng.random() < 0.3:
-            check_image(data, name="fuzz", max_pixels=MAX_PIXELS)
+            check_image(data, name="fuzz", max_pixels=MAX_PIXELS, formats=ALL_FORMATS)
             return "checked"
-        image = load_image(source, max_pixels=MAX_PIXELS, apply_exif_orientation=rng.random() < 0.5)
+        image = load_image(
+            source, max_pixels=MAX_PIXELS, apply_exif_orientation=rng.random() < 0.5, formats=ALL_FORMATS
+        )
     except ImageLoadError:
         return "refused"
     assert np.asarray(image.convert("RGB")).ndim == 3

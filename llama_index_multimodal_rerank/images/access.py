@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from .decoding import (
+    IMAGE_FORMATS,
     MAX_IMAGE_PIXELS,
     ImageInfo,
+    check_formats,
     check_image,
     check_pil_image,
     decode_image,
@@ -68,17 +71,22 @@ class ImageAccess:
             Default: any file that the process may read.
         max_bytes: largest encoded size accepted.
         max_pixels: largest width x height accepted, checked before decoding.
+        formats: what is decoded, of :data:`~.decoding.IMAGE_FORMATS` (default: all of these) and
+            :data:`~.decoding.OPTIONAL_FORMATS`.
 
     Raises:
-        ValueError: ``allow_urls`` is a string, or lists what is no host.
+        ValueError: ``allow_urls`` is a string, or lists what is no host; or ``formats`` names another one.
     """
 
     allow_urls: AllowUrls = False
     data_root: str | os.PathLike[str] | None = None
     max_bytes: int = MAX_IMAGE_BYTES
     max_pixels: int = MAX_IMAGE_PIXELS
+    formats: Sequence[str] = IMAGE_FORMATS
 
     def __post_init__(self) -> None:
+        check_formats(self.formats)
+        object.__setattr__(self, "formats", tuple(self.formats))
         allowed = check_allow_urls(self.allow_urls)
         if isinstance(allowed, list):  # which could change, and cannot be hashed
             object.__setattr__(self, "allow_urls", tuple(allowed))
@@ -126,7 +134,7 @@ class ImageAccess:
 
         Raises:
             ImageLoadError: missing, empty, truncated, too large, changed, not a picture, or of a
-                format that is not in :data:`~.decoding.IMAGE_FORMATS`.
+                format that is not in ``formats``.
         """
         if is_pil_image(source):
             return check_pil_image(
@@ -138,7 +146,11 @@ class ImageAccess:
         if expected_digest is not None and not is_url(source) and bytes_digest(data) != expected_digest:
             raise ImageLoadError(name, "the file changed since its node was made; make the node again")
         return decode_image(
-            data, name=name, apply_exif_orientation=apply_exif_orientation, max_pixels=self.max_pixels
+            data,
+            name=name,
+            apply_exif_orientation=apply_exif_orientation,
+            max_pixels=self.max_pixels,
+            formats=self.formats,
         )
 
     def digest(self, source: ImageSource) -> str:
@@ -166,7 +178,9 @@ class ImageAccess:
             ImageLoadError: as :meth:`load`.
         """
         data = self.read(source)
-        info = check_image(data, name=describe_source(source), max_pixels=self.max_pixels)
+        info = check_image(
+            data, name=describe_source(source), max_pixels=self.max_pixels, formats=self.formats
+        )
         return CheckedImage(data, info, bytes_digest(data))
 
     def _read(self, source: ImageSource) -> bytes:
@@ -204,6 +218,7 @@ def load_image(
     data_root: str | os.PathLike[str] | None = None,
     max_bytes: int = MAX_IMAGE_BYTES,
     max_pixels: int = MAX_IMAGE_PIXELS,
+    formats: Sequence[str] = IMAGE_FORMATS,
 ) -> Image:
     """Read and fully decode a picture.
 
@@ -215,6 +230,7 @@ def load_image(
         data_root: the only folder that files are read from; see :class:`ImageAccess`.
         max_bytes: largest encoded size accepted.
         max_pixels: largest width x height accepted, checked before decoding.
+        formats: what is decoded; see :class:`ImageAccess`.
 
     Returns:
         The first frame, decoded, in the mode of the file (see ``decoding.py``). A Pillow
@@ -222,7 +238,8 @@ def load_image(
 
     Raises:
         ImageLoadError: missing, empty, truncated, too large, not a picture, or of a format
-            that is not in :data:`~.decoding.IMAGE_FORMATS`.
+            that is not in ``formats``.
+        ValueError: ``formats`` names one that is never decoded.
     """
-    access = ImageAccess(allow_urls, data_root, max_bytes, max_pixels)
+    access = ImageAccess(allow_urls, data_root, max_bytes, max_pixels, formats)
     return access.load(source, apply_exif_orientation=apply_exif_orientation)

@@ -11,13 +11,15 @@ as by the reference, unless ``apply_exif_orientation`` is set.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ImageLoadError
+from .memory import check_memory
 from .modes import encode_lossless, to_standard_mode
+from .structure import check_structure
 from .viewing import turn_upright
 
 if TYPE_CHECKING:
@@ -30,12 +32,23 @@ MAX_IMAGE_PIXELS = 89_478_485
 MAX_ASPECT_RATIO = 1000
 """Longer side over shorter side above which a picture is refused; no model sees anything in it."""
 
-IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "PPM")
 """Formats that are decoded. Others Pillow knows (EPS starts Ghostscript, PDF …) are refused."""
+
+OPTIONAL_FORMATS = ("JPEG2000",)
+"""Formats that few need, decoded only where ``formats`` names them.
+
+A JPEG 2000 of 100 bytes takes as much memory and time as the size it claims.
+"""
 
 
 def decode_image(
-    data: bytes, *, name: str, apply_exif_orientation: bool = False, max_pixels: int = MAX_IMAGE_PIXELS
+    data: bytes,
+    *,
+    name: str,
+    apply_exif_orientation: bool = False,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+    formats: Sequence[str] = IMAGE_FORMATS,
 ) -> Image:
     """Decode encoded bytes.
 
@@ -44,16 +57,17 @@ def decode_image(
         name: stands for the picture in errors.
         apply_exif_orientation: turn the picture as its EXIF tag says.
         max_pixels: largest width x height accepted, checked before decoding.
+        formats: what to decode, of :data:`IMAGE_FORMATS` and :data:`OPTIONAL_FORMATS`.
 
     Returns:
         The first frame, decoded, in the mode of the file (see the module's text).
 
     Raises:
-        ImageLoadError: truncated, damaged, too large, or of a format that is not in
-            :data:`IMAGE_FORMATS`.
+        ImageLoadError: truncated, damaged, too large (see ``structure.py`` and ``memory.py``), or of a
+            format that is not in ``formats``.
     """
-    with _decoding_errors(name, max_pixels):
-        image = _open(data, name, max_pixels)
+    with _decoding_errors(name, max_pixels, formats):
+        image = _open(data, name, max_pixels, formats)
         image.load()
         return to_standard_mode(turn_upright(image) if apply_exif_orientation else image)
 
@@ -86,7 +100,9 @@ class ImageInfo(NamedTuple):
     mimetype: str
 
 
-def check_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageInfo:
+def check_image(
+    data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS, formats: Sequence[str] = IMAGE_FORMATS
+) -> ImageInfo:
     """Make sure that encoded bytes decode to the end, as cheaply as possible.
 
     The whole stream is walked, but a JPEG is decoded at its smallest scale: enough to find
@@ -96,12 +112,13 @@ def check_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -
         data: the encoded picture.
         name: stands for the picture in errors.
         max_pixels: largest width x height accepted, checked before decoding.
+        formats: what to decode, of :data:`IMAGE_FORMATS` and :data:`OPTIONAL_FORMATS`.
 
     Raises:
         ImageLoadError: as :func:`decode_image`.
     """
-    with _decoding_errors(name, max_pixels):
-        image = _open(data, name, max_pixels)
+    with _decoding_errors(name, max_pixels, formats):
+        image = _open(data, name, max_pixels, formats)
         width, height = image.size
         mimetype = image.get_format_mimetype() or "application/octet-stream"
         image.draft("RGB", (1, 1))
@@ -109,16 +126,18 @@ def check_image(data: bytes, *, name: str, max_pixels: int = MAX_IMAGE_PIXELS) -
     return ImageInfo(width, height, mimetype)
 
 
-def _open(data: bytes, name: str, max_pixels: int) -> ImageFile:
+def _open(data: bytes, name: str, max_pixels: int, formats: Sequence[str]) -> ImageFile:
     from PIL import Image as PILImage
 
-    image = PILImage.open(BytesIO(data), formats=_available_formats())
+    check_structure(data, name)
+    image = PILImage.open(BytesIO(data), formats=_available(formats))
     _check_pixels(image, name, max_pixels)
+    check_memory(image, name, max_pixels)
     return image
 
 
 @contextmanager
-def _decoding_errors(name: str, max_pixels: int) -> Iterator[None]:
+def _decoding_errors(name: str, max_pixels: int, formats: Sequence[str] = IMAGE_FORMATS) -> Iterator[None]:
     from PIL import Image as PILImage
     from PIL import UnidentifiedImageError
 
@@ -127,8 +146,12 @@ def _decoding_errors(name: str, max_pixels: int) -> Iterator[None]:
     except ImageLoadError:
         raise
     except UnidentifiedImageError as error:
-        formats = ", ".join(_available_formats())
-        raise ImageLoadError(name, f"it is not a picture in a known format ({formats})") from error
+        known = ", ".join(_available(formats))
+        raise ImageLoadError(
+            name,
+            f"it is not a picture in a known format ({known}); of others, such as "
+            f"{', '.join(OPTIONAL_FORMATS)}, make a PNG or JPEG",
+        ) from error
     except PILImage.DecompressionBombError as error:
         raise ImageLoadError(name, f"it has more pixels than the limit of {max_pixels}") from error
     except MemoryError as error:
@@ -139,11 +162,23 @@ def _decoding_errors(name: str, max_pixels: int) -> Iterator[None]:
         raise ImageLoadError(name, f"it is damaged or cut short ({error})") from error
 
 
-def _available_formats() -> list[str]:
+def check_formats(formats: Sequence[str]) -> None:
+    """Make sure that formats are names of what may be decoded at all.
+
+    Raises:
+        ValueError: one of them is not in :data:`IMAGE_FORMATS` or :data:`OPTIONAL_FORMATS`.
+    """
+    allowed = (*IMAGE_FORMATS, *OPTIONAL_FORMATS)
+    unknown = sorted({*formats} - {*allowed})
+    if unknown or isinstance(formats, str):
+        raise ValueError(f"formats must be some of {allowed}, got {formats!r}")
+
+
+def _available(formats: Sequence[str]) -> list[str]:
     from PIL import Image as PILImage
 
     PILImage.init()
-    return [name for name in IMAGE_FORMATS if name in PILImage.OPEN]
+    return [name for name in formats if name in PILImage.OPEN]
 
 
 def _check_pixels(image: Image, name: str, max_pixels: int) -> None:

@@ -22,7 +22,7 @@ _STRIP_ROWS = 256
 
 
 def turn_upright(image: Image) -> Image:
-    """Return a picture turned as its EXIF tag says; as it is where the tag is missing or cannot be read."""
+    """Return a picture turned as its EXIF tag says; as it is if the tag is missing or its block broken."""
     from PIL import Image as PILImage
 
     try:
