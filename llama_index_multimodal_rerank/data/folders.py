@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..images.access import ImageAccess
-from ..images.sources import ImageLoadError
+from ..images.sources import ImageLoadError, describe_source
 from ..schema.nodes import ImageTextNode, make_image_node
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def load_image_nodes(
             )
             for path, outcome in zip(paths, loaded, strict=True):
                 if isinstance(outcome, ImageLoadError):
-                    logger.warning("Skipped %s: %s", path, outcome.reason)
+                    logger.warning("Skipped %s: %s", describe_source(path), outcome.reason)
                     result.skipped.append(SkippedImage(str(path), outcome.reason))
                 else:
                     result.append(outcome)

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 
+def escape_control(text: str) -> str:
+    """Return a text with all that does not print, line ends and escape codes first, written as escapes.
+
+    So that a name that others chose cannot begin a line of a log, or write over one.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
 class ImageLoadError(ValueError):
     """A picture that cannot be read.
 
@@ -12,6 +22,8 @@ class ImageLoadError(ValueError):
     """
 
     def __init__(self, source: str, reason: str) -> None:
+        # Decoders and servers quote what they were sent.
+        source, reason = escape_control(source), escape_control(reason)
         super().__init__(source, reason)
         self.source = source
         self.reason = reason

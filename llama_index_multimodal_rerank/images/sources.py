@@ -48,7 +48,10 @@ _PICTURE_START = re.compile(
 
 
 def describe_source(source: ImageSource) -> str:
-    """Name a picture source in an error message or a log line, in at most about 120 characters."""
+    """Name a picture source in an error message or a log line, in at most about 120 characters of it.
+
+    Line ends and all else that does not print are written as escapes.
+    """
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         return repr(name if len(name) <= 120 else f"{name[:100]}… ({len(name)} characters)")

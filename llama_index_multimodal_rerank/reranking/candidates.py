@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
 from ..images.access import DEFAULT_ACCESS, ImageAccess
-from ..images.sources import ImageLoadError
+from ..images.errors import escape_control
+from ..images.sources import ImageLoadError, describe_source
 from ..images.viewing import to_screen_depth
 from ..schema.nodes import node_image
 from ..schema.query import ImageTextQuery
@@ -102,7 +103,8 @@ def _read(node: NodeWithScore, access: ImageAccess) -> Candidate:
     except (ValueError, TypeError) as error:  # ImageLoadError, or base64 that is none
         problem = error.reason if isinstance(error, ImageLoadError) else str(error)
     if problem is not None:
-        logger.warning("Candidate %s cannot be looked at: %s", node.node.node_id, problem)
+        named = describe_source(node.node.node_id)
+        logger.warning("Candidate %s cannot be looked at: %s", named, escape_control(problem))
     return Candidate(node, Cell(picture, text, unreadable=problem is not None), problem)
 
 
