@@ -161,12 +161,41 @@ PIECES = [
     " " * 300,
     "9" * 5000,
     "\ud800",
+    "[THINK]",
+    "[/THINK]",
+    "<|channel|>final<|message|>",
+    "<|channel|>analysis<|message|>",
+    "<answer>",
+    "</answer>",
+    "[3] >",
+    "\n> [4]",
+    "[5]\n",
+    "- [6]\n",
+    " = ",
+    " < ",
+    "【2】",
+    "&gt;",
+    "Image 3",
+    "| Rank | Image |\n|---|---|\n",
+    "| 1 | 4 |\n",
+    '{"number": 2}',
+    "'",
+    '\\"',
+    '"ranking": "2 > 1"',
+    "worst to best",
 ]
 
 
+MILLION = 1_000_000
+
+
 def fuzz_answers(rng: Random) -> str:
-    """Answers glued from what lists are made of."""
+    """Answers glued from what lists are made of; one of two hundred has a million characters."""
     text = "".join(rng.choices(PIECES, k=rng.randint(0, 60)))
+    if rng.random() < 0.005:
+        few = rng.sample(PIECES, rng.randint(1, 4))
+        while len(text) < MILLION:
+            text += (rng.choice(few) * rng.choice([1, 30, 2000]))[:100_000]
     if rng.random() < 0.2:
         text = "".join(chr(rng.randrange(0x250)) for _ in range(rng.randint(0, 300))) + text
     n = rng.randint(1, 30)

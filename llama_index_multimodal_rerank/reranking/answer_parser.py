@@ -1,48 +1,53 @@
 """What a model's answer declares as its ranking; prose is never read.
 
-A list counts only where it is declared. In this order of trust:
+The grammar, in words. First it is decided which part of the text is the answer: drafts are left out
+(:mod:`.answer_drafts`). In it a list counts only where it is declared. In this order of trust:
 
-1. ``json``: an object with a ``"ranking"`` array (also cut short, as by a token limit), or an answer
-   that is nothing but an array;
-2. ``declared``: a list that follows ``Ranking:``;
-3. ``line``: a line that is nothing but a list;
-4. ``enumeration``: lines ``1. [4]``, ``2. [2]`` …, numbered from 1;
-5. ``chain``: bracketed labels joined by ``>``, wherever they stand.
+1. ``json``: the array under ``"ranking"`` in an object, however deep (also ``"rankings"``, ``"order"`` …,
+   of numbers, strings, or objects that hold a ``"number"``; also as a string ``"4 > 2"``; also cut short,
+   as by a token limit), or an answer or fenced block that is nothing but an array (:mod:`.answer_json`);
+2. ``declared``: what follows ``Ranking:`` at the beginning of a line, on this line or below: labels with
+   joints between them (:mod:`.answer_labels`), a column of labels, an enumeration, or a table;
+3. ``line``: a line that is nothing but labels with joints between them, or several such lines one below the
+   other. They are one list where a joint stands at their ends or beginnings, or where they share no label;
+4. ``enumeration``: lines ``1. [4]``, ``2. Image 2`` …, numbered from 1, or a table with a column of places;
+5. ``chain``: labels, not bare numbers, joined by ``>``, wherever they stand. Not what is left of a longer
+   list.
 
-Of several lists of the same kind the last counts: models correct themselves forwards. What stands
-between ``<think>`` and ``</think>`` is no answer.
+A label alone is a list only after ``Ranking:`` or if it is the whole answer. A list whose line, or the line
+before it, says that the worst comes first, and one that is joined by ``<``, is not read.
+
+Lists of the most trusted kind there is must agree: one that lists some of the labels of the longest in the
+same order does. If they do not, the answer is a bad one. Of contradicting declarations of one kind the last
+counts, since models correct themselves forwards; where lists of other kinds, or of two kinds, contradict
+each other, none counts. What follows ``Reason:`` at the beginning of a line, after a list, is the reason,
+and no list in it is read: it may hold the words of a candidate.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from .answer_drafts import answers
+from .answer_json import JsonValue, json_objects, read_json
+from .answer_json_lists import JsonAnswer, json_answer
+from .answer_labels import Entry
+from .answer_lists import find_lists
 
 MAX_ANSWER_CHARS = 32_768
-"""How much of an answer is read; what a runaway model writes after that is not."""
+"""How much of an answer is read, drafts not counted; what a runaway model writes after that is not."""
 
-Entry = int | str
-"""One entry of a list: a whole number, or the text of what is none."""
+MAX_ENTRIES = 1_000
+"""Entries of a list that are kept; a sheet has 25 candidates at most."""
 
 AnswerKind = Literal["json", "declared", "line", "enumeration", "chain", "none"]
 
-_ENTRY = re.compile(r"\[[^\[\]\n]{0,400}\]|[+-]?\d+(?:\.\d+)?(?![.%]*\w)")
-_JOINT = re.compile(r"[ \t]*(?:>+|≻|→|->|,|;|\|)[ \t]*")
-_INSIDE_JOINT = re.compile(r"\s*(?:>+|≻|→|->|,|;|\|)\s*")
-_LABEL = re.compile(r"(?:(?:image|picture|photo|candidate|cell|item|number|no\.?)\s*)?#?\s*(\d{1,9})\Z", re.I)
-_DECLARATION = re.compile(
-    r"^[ \t>*_#`-]*(?:final[ \t]+)?rank(?:ing|ed)(?:[ \t]+order)?[ \t*_`]*[:=][\s*_`]*", re.I | re.M
-)
-_LINE_START = re.compile(r"^[ \t*_`]*(?=[\[\d+-])", re.M)
-_LINE_END = re.compile(r"[ \t*_`]*\.?[ \t*_`]*(?:$|\n)")
-_ENUMERATED = re.compile(r"^[ \t]*(\d{1,3})[.)][ \t*_`]*(\[[^\[\]\n]{1,40}\])", re.M)
-_CHAIN = re.compile(r"\[[^\[\]\n]{1,40}\](?:\s*[>≻]\s*\[[^\[\]\n]{1,40}\])+")
-_OPEN_ARRAY = re.compile(r"""["']ranking["']\s*:\s*\[([^\[\]{}]*)""", re.I)
 _FENCE = re.compile(r"```[a-z]*\n(.*?)```", re.I | re.S)
-_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.I | re.S)
+_REASON_LINE = re.compile(r"^[ \t>*_#`-]{0,8}reason[ \t*_`]{0,8}[:=]", re.I | re.M)
 _REASON = re.compile(r"\breason(?:ing)?[ \t*_`]*[:=][\s*_`]*", re.I)
 
 
@@ -51,9 +56,10 @@ class ParsedAnswer:
     """What :func:`parse_answer` found.
 
     Attributes:
-        entries: the declared list as it stands, errors and doubles included; labels count from 1.
+        entries: the declared list as it stands, errors and doubles included; labels count from 1. Empty if
+            there is none, or if there are several that contradict each other and none of them counts.
         kind: how the list was declared; ``"none"`` if there is none.
-        lists: how many lists of that kind contradict each other, 1 if none does, 0 without a list.
+        lists: how many lists contradict each other, 1 if none does, 0 without a list.
         reason: the text given as reason, or None.
     """
 
@@ -66,138 +72,122 @@ class ParsedAnswer:
 def parse_answer(text: str) -> ParsedAnswer:
     """Find the list that an answer declares as its ranking.
 
-    Never raises, whatever the text.
+    Takes time linear in the length of the text and never raises, whatever the text.
 
     Args:
         text: the model's answer.
     """
-    text = _THOUGHTS.sub("", text[:MAX_ANSWER_CHARS])
-    objects = list(_json_values(text))
-    reason = _reason(text, objects)
-    for kind, lists in (
-        ("json", _json_lists(text, objects)),
-        ("declared", _declared_lists(text)),
-        ("line", _line_lists(text)),
-        ("enumeration", _enumerations(text)),
-        ("chain", [_entries(match.group()) for match in _CHAIN.finditer(text)]),
-    ):
-        if lists:
-            return ParsedAnswer(tuple(lists[-1]), kind, len({tuple(each) for each in lists}), reason)  # type: ignore[arg-type]
-    return ParsedAnswer((), "none", 0, reason)
-
-
-def _to_entry(value: Any) -> Entry:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if abs(value) < 10**9 else str(value)[:40]
-    text = value.strip().strip("[]\"'` \t") if isinstance(value, str) else repr(value)
-    label = _LABEL.match(text)
-    return int(label.group(1)) if label else text[:40]
-
-
-def _entries(text: str) -> list[Entry]:
-    """Split a text that is a list, bracketed as ``[3] > [1]``, ``[3, 1]`` or bare."""
-    found: list[Entry] = []
-    for match in _ENTRY.finditer(text):
-        found += _split(match.group())
-    return found
-
-
-def _split(entry: str) -> list[Entry]:
-    return [_to_entry(part) for part in _INSIDE_JOINT.split(entry.strip("[]").strip())]
-
-
-def _scan(text: str, position: int) -> tuple[list[Entry], int, bool]:
-    """Read entries and joints from a position on; return them, the end, and whether all were bare."""
-    found: list[Entry] = []
-    bare = True
-    end = position
-    while match := _ENTRY.match(text, position):
-        found += _split(match.group())
-        bare = bare and not match.group().startswith("[")
-        end = match.end()
-        joint = _JOINT.match(text, end)
-        if joint is None:
+    parsed = _NOTHING
+    if _is_json(text):
+        return _parse(_beginning(text))  # tags in its strings are no tags
+    for answer in answers(text):
+        parsed = _parse(_beginning(answer))
+        if parsed.lists:
             break
-        position = joint.end()
-    return found, end, bare
+    return parsed
 
 
-def _json_values(text: str) -> Iterator[Any]:
-    """Yield every JSON object of a text, or the array that a whole answer (or a fenced block) is."""
-    decoder = json.JSONDecoder()
-    for block in (text, *_FENCE.findall(text)):
-        start = len(block) - len(block.lstrip())
-        if block[start : start + 1] == "[":
-            try:
-                value, end = decoder.raw_decode(block, start)
-            except (ValueError, RecursionError):
-                continue
-            if not block[end:].strip():
-                yield value
-    position = text.find("{")
-    attempts = 0
-    while position >= 0 and attempts < 100:
-        attempts += 1
-        try:
-            value, position = decoder.raw_decode(text, position)
-            yield value
-        except (ValueError, RecursionError):
-            position += 1
-        position = text.find("{", position)
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, strict=False, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
-def _json_lists(text: str, values: list[Any]) -> list[list[Entry]]:
-    arrays = [
-        value["ranking"] if isinstance(value, dict) else value
-        for value in values
-        if isinstance(value, list) or isinstance(value.get("ranking"), list)
-    ]
-    if arrays:
-        return [[_to_entry(entry) for entry in array] for array in arrays]
-    if cut := list(_OPEN_ARRAY.finditer(text)):
-        body, ended = cut[-1].group(1), text[cut[-1].end() :].startswith("]")
-        parts = re.split(r"[,\s]+", body)
-        if not ended:
-            parts = parts[:-1]  # "1" may be what is left of "12"
-        return [[_to_entry(part) for part in parts if part.strip()]]
-    return []
+_NOTHING = ParsedAnswer((), "none", 0)
 
 
-def _declared_lists(text: str) -> list[list[Entry]]:
-    found = []
-    for match in _DECLARATION.finditer(text):
-        entries, end, bare = _scan(text, match.end())
-        if entries and (not bare or len(entries) > 1 or _LINE_END.match(text, end)):
-            found.append(entries)
-    return found
+def _beginning(text: str) -> str:
+    if len(text) <= MAX_ANSWER_CHARS:
+        return text
+    return text[:MAX_ANSWER_CHARS].rpartition("\n")[0] or text[:MAX_ANSWER_CHARS]
 
 
-def _line_lists(text: str) -> list[list[Entry]]:
-    found = []
-    for match in _LINE_START.finditer(text):
-        entries, end, bare = _scan(text, match.end())
-        alone = text.strip() == text[match.start() : end].strip()
-        if entries and _LINE_END.match(text, end) and (len(entries) > 1 or not bare or alone):
-            found.append(entries)
-    return found
+def _parse(text: str) -> ParsedAnswer:
+    heading = _REASON_LINE.search(text)
+    if heading is not None:
+        before = _parse_part(text[: heading.start()])
+        if before.kind in ("json", "declared", "line"):
+            return _with_reason(before, text[heading.end() :])
+        after = _parse_part(text)
+        if before.kind == "enumeration":
+            if after.kind not in ("json", "declared") or after.entries == before.entries:
+                return _with_reason(before, text[heading.end() :])
+            return ParsedAnswer((), after.kind, 2)
+    else:
+        after = _parse_part(text)
+    if after.reason is not None or after.kind == "json":
+        return after
+    words = _REASON.search(text)
+    return after if words is None else _with_reason(after, text[words.end() :])
 
 
-def _enumerations(text: str) -> list[list[Entry]]:
-    found: list[list[Entry]] = []
-    for match in _ENUMERATED.finditer(text):
-        number, entries = int(match.group(1)), _split(match.group(2))
-        if number == 1:
-            found.append(entries)
-        elif found and number == len(found[-1]) + 1:
-            found[-1] += entries
-    return [entries for entries in found if len(entries) > 1]
+def _with_reason(parsed: ParsedAnswer, reason: str) -> ParsedAnswer:
+    reason = reason.strip().lstrip("*_` \t\n").strip()
+    return ParsedAnswer(parsed.entries, parsed.kind, parsed.lists, parsed.reason or reason or None)
 
 
-def _reason(text: str, values: list[Any]) -> str | None:
-    for value in reversed(values):
-        if isinstance(value, dict) and isinstance(value.get("reason"), str):
-            return value["reason"].strip() or None
-    match = _REASON.search(text)
-    if match is None or values or _OPEN_ARRAY.search(text):
-        return None
-    return text[match.end() :].strip() or None
+def _parse_part(text: str) -> ParsedAnswer:
+    declared, rest = _json(text)
+    lists = find_lists(rest)
+    if declared.doubtful:
+        return _answer((), "json", 2, None)
+    if declared.lists:
+        entries, count = _agreed([*declared.lists, *lists.declared], last_counts=not lists.declared)
+        return _answer(entries, "json", count, declared.reason)
+    for kind, found in (
+        ("declared", lists.declared),
+        ("line", lists.line),
+        ("enumeration", lists.enumeration),
+        ("chain", lists.chain),
+    ):
+        if found:
+            entries, count = _agreed(found, last_counts=kind == "declared")
+            return _answer(entries, kind, count, None)  # type: ignore[arg-type]
+    return _NOTHING
+
+
+def _answer(entries: Sequence[Entry], kind: AnswerKind, count: int, reason: str | None) -> ParsedAnswer:
+    return ParsedAnswer(tuple(entries[:MAX_ENTRIES]), kind, count, reason)
+
+
+def _json(text: str) -> tuple[JsonAnswer, str]:
+    """Return what the JSON in a text declares, and the text without what was read of it."""
+    arrays: list[JsonValue] = []
+    rest: list[str] = []
+    position = 0
+    for start, end in ((0, len(text)), *(fence.span(1) for fence in _FENCE.finditer(text))):
+        block = text[start:end].strip()
+        if block.startswith("[") and (value := read_json(block, 0)).sound and value.end == len(block):
+            arrays.append(value)
+            rest.append(text[position:start])
+            position = end
+    text = "\n".join([*rest, text[position:]])
+    objects = json_objects(text)
+    found = json_answer([*arrays, *objects])
+    rest, position = [], 0
+    for value in objects:
+        if value.sound or value in found.read:
+            rest.append(text[position : value.start])
+            position = value.end
+    return found, "\n".join([*rest, text[position:]])
+
+
+def _agreed(lists: Iterable[Sequence[Entry]], *, last_counts: bool) -> tuple[Sequence[Entry], int]:
+    """Return the list that counts, and how many contradict each other (1 if none does)."""
+    # An example such as "[best] > … > [last]" is no list if there is a real one.
+    found = list(lists)
+    found = [each for each in found if any(isinstance(entry, int) for entry in each)] or found
+    longest = max(range(len(found)), key=lambda number: (len(found[number]), number))
+    others = [number for number, each in enumerate(found) if not _is_part(each, found[longest])]
+    if not others:
+        return found[longest], 1
+    count = 1 + len({tuple(found[number]) for number in others})
+    return (found[max(longest, *others)] if last_counts else ()), count
+
+
+def _is_part(entries: Sequence[Entry], whole: Sequence[Entry]) -> bool:
+    """Tell whether all entries stand in ``whole``, in the same order."""
+    following = iter(whole)
+    return all(entry in following for entry in entries)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from .answer_parser import Entry, parse_answer
+from .answer_labels import Entry
+from .answer_parser import parse_answer
 
 OnBadAnswer = Literal["repair", "retry", "keep_order", "raise"]
 ON_BAD_ANSWER: tuple[str, ...] = get_args(OnBadAnswer)
@@ -85,10 +86,10 @@ class Audit:
         """Say in one line what is wrong."""
         if self.error:
             return self.error
-        if not self.listed:
+        if not self.listed and not self.conflicting_lists:
             return "it declares no list"
         findings = [
-            (f"{len(self.missing)} left out ({_quote(self.missing)})", self.missing),
+            (f"{len(self.missing)} left out ({_quote(self.missing)})", self.listed and self.missing),
             (f"{len(self.duplicates)} listed again ({_quote(self.duplicates)})", self.duplicates),
             (f"{len(self.out_of_range)} out of range ({_quote(self.out_of_range)})", self.out_of_range),
             (f"{len(self.refused)} no numbers ({_quote(self.refused)})", self.refused),
@@ -206,7 +207,7 @@ def ranking_from_answer(text: str, n: int, *, on_bad_answer: OnBadAnswer = "repa
     """Read a ranking of n candidates from a model's free text.
 
     Args:
-        text: the answer; only its declared list is read, see :mod:`.answer`. Scores it may give are
+        text: the answer; only its declared list is read, see :mod:`.answer_parser`. Scores it may give are
             not: they can contradict its order.
         n: how many candidates there are, labelled 1..n.
         on_bad_answer: what to do with an answer that does not list each label once: ``"repair"``
