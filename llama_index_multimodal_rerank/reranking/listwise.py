@@ -6,6 +6,7 @@ event loop carries them out.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 import uuid
@@ -266,12 +267,19 @@ def _again(request: RankRequest, audit: Audit) -> RankRequest:
 
 
 def _from_logits(logits: Sequence[float]) -> Ranking:
-    import torch
-
-    probabilities = torch.softmax(torch.nan_to_num(torch.tensor(logits, dtype=torch.float64)), dim=0).tolist()
-    order = sorted(range(len(probabilities)), key=lambda label: (-probabilities[label], label))
+    probabilities = _softmax(logits)
+    order = sorted(range(len(logits)), key=lambda label: (-logits[label], label))
     audit = Audit(expected=len(order), source="first_token", listed=len(order))
     return Ranking(tuple(order), tuple(probabilities[label] for label in order), None, audit)
+
+
+def _softmax(logits: Sequence[float]) -> list[float]:
+    highest = max(logits)
+    if highest == -math.inf:
+        return [1 / len(logits)] * len(logits)
+    weights = [math.exp(logit - highest) for logit in logits]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
 
 
 def _consensus(shuffles: Sequence[Sequence[int]], rankings: Sequence[Ranking]) -> Ranking:

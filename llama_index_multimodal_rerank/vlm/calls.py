@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from .protocols import (
     RankRequest,
     VisionLanguageModel,
 )
+from .replies import ReplyError, check_count, check_logprobs, check_ranking, check_text
 
 MAX_PARALLEL_CALLS = 8
 """Calls of a remote model under way at once, for one query."""
@@ -69,7 +70,7 @@ def execute(model: VisionLanguageModel, call: ModelCall) -> ModelReply:
     """Carry a call out.
 
     Raises:
-        ModelCallError: the model raised.
+        ModelCallError: the model raised, or its reply does not fit the request.
     """
     try:
         reply = _execute(model, call)
@@ -82,7 +83,7 @@ async def aexecute(model: VisionLanguageModel, call: ModelCall) -> ModelReply:
     """Carry a call out without blocking the event loop.
 
     Raises:
-        ModelCallError: the model raised.
+        ModelCallError: the model raised, or its reply does not fit the request.
     """
     if not (isinstance(call, Generate) and isinstance(model, AsyncModel)):
         return await asyncio.to_thread(execute, model, call)
@@ -126,17 +127,14 @@ def _execute(model: VisionLanguageModel, call: ModelCall) -> ModelReply:
         return [future.result() for future in futures]
 
 
-def _checked(model: VisionLanguageModel, call: ModelCall, reply: Sequence[Any]) -> ModelReply:
-    if len(reply) != len(call.requests):
-        raise ModelCallError(f"{model.model_name} gave {len(reply)} answers to {len(call.requests)} requests")
-    expected = str if isinstance(call, Generate) else LabelRanking if isinstance(call, RankLabels) else list
-    for request, each in zip(call.requests, reply, strict=True):
-        if not isinstance(each, expected):
-            raise ModelCallError(
-                f"{model.model_name} answered with {type(each).__name__}, expected {expected.__name__}"
-            )
-        if isinstance(each, list) and len(each) != request.num_labels:
-            raise ModelCallError(
-                f"{model.model_name} gave {len(each)} label logits for {request.num_labels} labels"
-            )
-    return list(reply)
+def _checked(model: VisionLanguageModel, call: ModelCall, reply: Any) -> ModelReply:
+    try:
+        replies = check_count(reply, call.requests)
+        if isinstance(call, Generate):
+            return [check_text(each) for each in replies]
+        pairs = list(zip(replies, call.requests, strict=True))
+        if isinstance(call, ScoreLabels):
+            return [check_logprobs(each, request) for each, request in pairs]
+        return [check_ranking(each, request, call.order) for each, request in pairs]
+    except ReplyError as error:
+        raise ModelCallError(f"{model.model_name} {error}") from error
