@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
 from ..images.access import DEFAULT_ACCESS, ImageAccess
-from ..images.errors import escape_control
-from ..images.sources import ImageLoadError, describe_source
+from ..images.sources import ImageLoadError
 from ..images.viewing import to_screen_depth
+from ..logs import one_line
 from ..schema.nodes import node_image
 from ..schema.query import ImageTextQuery
 from .sheet import Cell, fit
@@ -103,8 +103,7 @@ def _read(node: NodeWithScore, access: ImageAccess) -> Candidate:
     except (ValueError, TypeError) as error:  # ImageLoadError, or base64 that is none
         problem = error.reason if isinstance(error, ImageLoadError) else str(error)
     if problem is not None:
-        named = describe_source(node.node.node_id)
-        logger.warning("Candidate %s cannot be looked at: %s", named, escape_control(problem))
+        logger.warning("Candidate %s cannot be looked at: %s", one_line(node.node.node_id), one_line(problem))
     return Candidate(node, Cell(picture, text, unreadable=problem is not None), problem)
 
 

@@ -108,11 +108,9 @@ class ListwiseReranker:
         """Rank candidates; the generator returns an :class:`Outcome`."""
         n = len(candidates)
         if n == 0 or all(each.problem is not None for each in candidates):
-            nothing = retrieval_order(n, error="no candidate can be looked at" if n else None)
-            return RerankResult(nothing.order, (0.0,) * n, None, None, (nothing.audit,), None)
+            return without_model(candidates, error="no candidate can be looked at" if n else None)
         if n == 1 and not self.explain:
-            only = retrieval_order(1)
-            return RerankResult(only.order, only.scores, None, None, (only.audit,), None)
+            return without_model(candidates)
         caption = yield from self._caption(query.picture)
         order = list(range(n))
         audits: list[Audit] = []
@@ -126,6 +124,8 @@ class ListwiseReranker:
             audits += asked
         # Probabilities of different sheets say nothing about each other; only the order does.
         scores = ranking.scores if len(spans) == 1 else rank_scores(n)
+        if all(audit.action == "retrieval_order" for audit in audits):  # then they would tell of a ranking
+            scores = _retrieval_scores(candidates)
         order, scores = unreadable_last(order, scores, candidates)
         # An answer may hold a reason that nobody asked for, or for one that cannot be seen.
         explained = self.explain and order[0] == members[ranking.order[0]]
@@ -164,7 +164,7 @@ class ListwiseReranker:
         if self.strategy == "first_token" and explain and len(shuffles) == 1:  # then for the reason
             requests = tuple(replace(request, asked_again=True) for request in requests)
         with_list = explain and len(shuffles) == 1 and self.strategy == "listwise"
-        rankings = yield from self._ask(requests, explain=with_list)
+        rankings = yield from self._ask(requests, explain=explain, with_list=with_list)
         audits = [ranking.audit for ranking in rankings]
         ranking = _consensus(shuffles, rankings)
         # A reason that was written with the list is all there is, if it is empty, too.
@@ -214,26 +214,26 @@ class ListwiseReranker:
             return json_format(explain=explain)
         return list_format(explain=explain, declared=True)
 
-    def _ask(self, requests: tuple[RankRequest, ...], *, explain: bool) -> ModelCalls:
+    def _ask(self, requests: tuple[RankRequest, ...], *, explain: bool, with_list: bool) -> ModelCalls:
         """Rank the sheets of a batch; returns one Ranking of labels per request."""
         n = requests[0].num_labels
         if self.strategy == "first_token":
             logits = yield ScoreLabels(requests)
             return [_from_logits(each) for each in cast("list[list[float]]", logits)]
         if isinstance(self.model, ConstrainedModel):
-            written = yield RankLabels(requests, self.max_new_tokens if explain else 0)
+            written = yield RankLabels(requests, self.max_new_tokens if with_list else 0)
             audit = Audit(expected=n, source="constraint", listed=n)
             return [
                 Ranking(each.order, cumulative_scores(each.probabilities), each.text or None, audit)
                 for each in cast("list[LabelRanking]", written)
             ]
-        return (yield from self._ask_for_text(requests))
+        return (yield from self._ask_for_text(requests, explain=explain))
 
-    def _ask_for_text(self, requests: tuple[RankRequest, ...]) -> ModelCalls:
+    def _ask_for_text(self, requests: tuple[RankRequest, ...], *, explain: bool) -> ModelCalls:
         n = requests[0].num_labels
         # Half a dozen tokens per entry hold it in any of the usual forms.
         tokens = 6 * n + 32 + self.max_new_tokens
-        schema = ranking_schema(n, explain=self.explain)
+        schema = ranking_schema(n, explain=explain)
         rankings: dict[int, Ranking] = {}
         open_requests = dict(enumerate(requests))
         attempts = 1 + (MAX_RETRIES if self.on_bad_answer == "retry" else 0)
@@ -296,6 +296,32 @@ def _consensus(shuffles: Sequence[Sequence[int]], rankings: Sequence[Ranking]) -
     return Ranking(order, scores, reason, rankings[0].audit, confidence=kendall_w(orders))
 
 
+def without_model(
+    candidates: Sequence[Candidate], *, error: str | None = None, attempts: int = 0
+) -> RerankResult:
+    """Return the retrieval order, with its scores, where nothing was ranked.
+
+    Args:
+        candidates: in retrieval order.
+        error: why, if a ranking was wanted.
+        attempts: how often a model was asked for one.
+    """
+    kept = retrieval_order(len(candidates), error=error, attempts=attempts)
+    order, scores = unreadable_last(kept.order, _retrieval_scores(candidates), candidates)
+    return RerankResult(tuple(order), scores, None, None, (kept.audit,), None)
+
+
+def _retrieval_scores(candidates: Sequence[Candidate]) -> tuple[float, ...]:
+    """Return the scores that candidates came with, none above the one before; all 0 where one has none."""
+    scores: list[float] = []
+    for candidate in candidates:
+        score = candidate.node.score
+        if score is None or not math.isfinite(score):
+            return (0.0,) * len(candidates)
+        scores.append(float(min(score, scores[-1] if scores else score)))
+    return tuple(scores)
+
+
 def unreadable_last(
     order: Sequence[int], scores: Sequence[float], candidates: Sequence[Candidate]
 ) -> tuple[list[int], tuple[float, ...]]:
@@ -303,7 +329,8 @@ def unreadable_last(
     readable = [index for index in order if candidates[index].problem is None]
     unreadable = sorted(index for index in order if candidates[index].problem is not None)
     kept = [score for index, score in zip(order, scores, strict=True) if candidates[index].problem is None]
-    return readable + unreadable, (*kept, *(0.0 for _ in unreadable))
+    last = min(0.0, kept[-1] if kept else 0.0)  # scores of retrieval can lie below
+    return readable + unreadable, (*kept, *(last for _ in unreadable))
 
 
 def _progress(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

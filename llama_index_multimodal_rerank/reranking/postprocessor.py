@@ -32,14 +32,15 @@ from ..images.access import ImageAccess
 from ..images.sources import ImageLoadError
 from ..images.url_hosts import check_allow_urls
 from ..lazy import Lazy
+from ..logs import one_line
 from ..vlm.calls import ModelCall, ModelCallError, ModelReply, aexecute, execute
 from ..vlm.phi3_vision import DEFAULT_MODEL_NAME, DEFAULT_NUM_CROPS
 from ..vlm.protocols import LabelScoringModel, LoadableModel, VisionLanguageModel
 from .candidates import Candidate, read_candidates, read_query
-from .listwise import ListwiseReranker, ModelCalls, RerankResult, unreadable_last
+from .listwise import ListwiseReranker, ModelCalls, RerankResult, without_model
 from .metadata import annotated_nodes
 from .prompts import DEFAULT_CAPTION_PROMPT, DEFAULT_RANK_PROMPT
-from .ranking import OnBadAnswer, retrieval_order
+from .ranking import OnBadAnswer
 from .sheet_layout import MAX_CELLS
 
 if TYPE_CHECKING:
@@ -332,10 +333,8 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     def _without_model(self, error: Exception, candidates: Sequence[Candidate]) -> RerankResult:
         if self.on_error == "raise":
             raise error
-        logger.warning("Kept the retrieval order: %s", error)
-        kept = retrieval_order(len(candidates), error=str(error))
-        order, scores = unreadable_last(kept.order, kept.scores, candidates)
-        return RerankResult(tuple(order), scores, None, None, (kept.audit,), None)
+        logger.warning("Kept the retrieval order: %s", one_line(str(error)))
+        return without_model(candidates, error=str(error), attempts=getattr(error, "attempts", 0))
 
     @contextmanager
     def _reported(self, nodes: list[NodeWithScore], query: QueryBundle) -> Iterator[list[NodeWithScore]]:

@@ -52,9 +52,12 @@ class Audit:
         refused: entries that are no whole numbers, as text.
         conflicting_lists: lists in the answer that contradict each other, if more than one.
         action: ``"none"``, ``"repaired"`` or ``"retrieval_order"``.
-        attempts: answers asked for; more than 1 after ``"retry"``.
+        attempts: answers asked for, more than 1 after ``"retry"``; without an answer, how often one was asked
+            for.
         error: what went wrong, where there was no answer to audit.
         answer: the beginning of the answer, where it was not clean.
+        finish_reason: why the answer ends, in the server's words, if it says so.
+        refusal: the beginning of the model's or server's words for not answering, if there are any.
     """
 
     expected: int
@@ -69,6 +72,8 @@ class Audit:
     attempts: int = 1
     error: str | None = None
     answer: str | None = None
+    finish_reason: str | None = None
+    refusal: str | None = None
 
     @property
     def clean(self) -> bool:
@@ -86,8 +91,11 @@ class Audit:
         """Say in one line what is wrong."""
         if self.error:
             return self.error
+        if self.refusal:
+            return f"it refuses: {self.refusal}"
+        ended = f" (finish reason: {self.finish_reason})" if self.finish_reason else ""
         if not self.listed and not self.conflicting_lists:
-            return "it declares no list"
+            return f"it declares no list{ended}"
         findings = [
             (f"{len(self.missing)} left out ({_quote(self.missing)})", self.listed and self.missing),
             (f"{len(self.duplicates)} listed again ({_quote(self.duplicates)})", self.duplicates),
@@ -95,7 +103,7 @@ class Audit:
             (f"{len(self.refused)} no numbers ({_quote(self.refused)})", self.refused),
             (f"{self.conflicting_lists} lists that contradict each other", self.conflicting_lists),
         ]
-        return "; ".join(text for text, found in findings if found) or "nothing"
+        return ("; ".join(text for text, found in findings if found) or "nothing") + ended
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is worth keeping, as JSON values."""
@@ -191,24 +199,30 @@ def repair(entries: Sequence[Entry], n: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*listed, *range(n)]))
 
 
-def retrieval_order(n: int, *, error: str | None = None, reason: str | None = None) -> Ranking:
-    """Return the order as it was, where nothing was asked or no answer was had."""
+def retrieval_order(n: int, *, error: str | None = None, attempts: int | None = None) -> Ranking:
+    """Return the order as it was, where nothing was asked or no answer was had.
+
+    Args:
+        n: how many candidates there are.
+        error: why there is no answer, if one was wanted.
+        attempts: how often an answer was asked for. Default: once if there is an error, else never.
+    """
     audit = Audit(
         expected=n,
         source="none",
         action="retrieval_order" if error else "none",
-        attempts=0 if error is None else 1,
+        attempts=int(error is not None) if attempts is None else attempts,
         error=error,
     )
-    return Ranking(tuple(range(n)), rank_scores(n), reason, audit)
+    return Ranking(tuple(range(n)), rank_scores(n), None, audit)
 
 
 def ranking_from_answer(text: str, n: int, *, on_bad_answer: OnBadAnswer = "repair") -> Ranking:
     """Read a ranking of n candidates from a model's free text.
 
     Args:
-        text: the answer; only its declared list is read, see :mod:`.answer_parser`. Scores it may give are
-            not: they can contradict its order.
+        text: the answer, as an ``Answer`` if its server says more about it. Only its declared list is read,
+            see :mod:`.answer_parser`. Scores it may give are not: they can contradict its order.
         n: how many candidates there are, labelled 1..n.
         on_bad_answer: what to do with an answer that does not list each label once: ``"repair"``
             (see :func:`repair`), ``"keep_order"`` (0..n-1), ``"raise"``, or ``"retry"``, which raises
@@ -222,8 +236,13 @@ def ranking_from_answer(text: str, n: int, *, on_bad_answer: OnBadAnswer = "repa
         raise ValueError(f"on_bad_answer must be one of {ON_BAD_ANSWER}, got {on_bad_answer!r}")
     parsed = parse_answer(text)
     audit = audit_entries(parsed.entries, n)
-    if parsed.lists > 1:
-        audit = replace(audit, conflicting_lists=parsed.lists)
+    refusal = getattr(text, "refusal", None)
+    audit = replace(
+        audit,
+        conflicting_lists=parsed.lists if parsed.lists > 1 else 0,
+        finish_reason=getattr(text, "finish_reason", None),
+        refusal=refusal and refusal[:_QUOTED_CHARS],
+    )
     if audit.clean:
         return Ranking(repair(parsed.entries, n), rank_scores(n), parsed.reason, audit)
     audit = replace(audit, answer=text[:_QUOTED_CHARS])

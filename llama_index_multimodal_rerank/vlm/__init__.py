@@ -1,6 +1,6 @@
 """Models that look at pictures and answer in text, behind one small interface."""
 
-from .calls import ModelCallError
-from .protocols import LabelRanking, RankRequest, VisionLanguageModel
+from .errors import ModelCallError
+from .protocols import Answer, LabelRanking, RankRequest, VisionLanguageModel
 
-__all__ = ["LabelRanking", "ModelCallError", "RankRequest", "VisionLanguageModel"]
+__all__ = ["Answer", "LabelRanking", "ModelCallError", "RankRequest", "VisionLanguageModel"]

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import ModelCallError as ModelCallError
 from .protocols import (
     AsyncModel,
     ConstrainedModel,
@@ -25,10 +26,6 @@ from .replies import ReplyError, check_count, check_logprobs, check_ranking, che
 
 MAX_PARALLEL_CALLS = 8
 """Calls of a remote model under way at once, for one query."""
-
-
-class ModelCallError(RuntimeError):
-    """A model that gave no answer; the cause is chained."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,10 @@ def execute(model: VisionLanguageModel, call: ModelCall) -> ModelReply:
     """
     try:
         reply = _execute(model, call)
+    except ModelCallError:
+        raise
     except Exception as error:
-        raise _failed(model, error) from error
+        raise ModelCallError.from_cause(model.model_name, error) from error
     return _checked(model, call, reply)
 
 
@@ -97,14 +96,11 @@ async def aexecute(model: VisionLanguageModel, call: ModelCall) -> ModelReply:
 
     try:
         reply = list(await asyncio.gather(*map(one, call.requests)))
+    except ModelCallError:
+        raise
     except Exception as error:
-        raise _failed(model, error) from error
+        raise ModelCallError.from_cause(model.model_name, error) from error
     return _checked(model, call, reply)
-
-
-def _failed(model: VisionLanguageModel, error: Exception) -> ModelCallError:
-    text = str(error).strip() or "no message"
-    return ModelCallError(f"{model.model_name} gave no answer: {type(error).__name__}: {text}")
 
 
 def _execute(model: VisionLanguageModel, call: ModelCall) -> ModelReply:

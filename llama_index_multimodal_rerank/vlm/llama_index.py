@@ -17,7 +17,11 @@ from llama_index.core.llms import LLM
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from tenacity import AsyncRetrying, Retrying
 
-from .retries import is_refusal_of_parameters, retry_options
+from ..logs import one_line
+from .chat_answers import read_response
+from .errors import ModelCallError
+from .protocols import Answer
+from .retries import is_refusal_of_parameters, names_schema, retry_options
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _JPEG_QUALITY = 92
+_DOUBTS = 3
+"""So many requests in a row must have passed without the schema only, before it is given up for a server that
+does not say why."""
 
 
 class LlamaIndexVLM:
@@ -38,11 +45,12 @@ class LlamaIndexVLM:
             (``OpenAILike(..., is_chat_model=True)``), or its pictures would be dropped.
         timeout: seconds for one attempt.
         max_retries: further attempts after failures that may pass: timeouts, lost connections,
-            HTTP 408, 425, 429 and 5xx, bodies that are no JSON. Waits are random, up to 1 second,
-            then 2, 4 … 20, or what the server asks for, up to a minute.
+            HTTP 408, 425, 429 and 5xx, bodies that are no JSON or hold no choice. Waits are random, up to
+            1 second, then 2, 4 … 20, or what the server asks for, up to a minute.
         json_schema: send ``response_format={"type": "json_schema", ...}`` with ranking requests, as
-            OpenAI-compatible servers take it. An LLM or server that refuses it is asked without it,
-            from then on.
+            OpenAI-compatible servers take it. A request that fails with it for what may be its fault is made
+            again without it. Where the LLM or server names it as the fault, and after three such requests in
+            a row, later ones are made without it, and the attribute is False.
 
     Raises:
         TypeError: ``llm`` is no LLM of LlamaIndex.
@@ -72,6 +80,7 @@ class LlamaIndexVLM:
         self.timeout = timeout
         self.max_retries = max_retries
         self.json_schema = json_schema
+        self._schema_refusals = 0
 
     @property
     def model_name(self) -> str:
@@ -80,67 +89,103 @@ class LlamaIndexVLM:
 
     # The length limit is not passed on; see the class.
 
-    def generate(self, images: Sequence[Image], prompt: str, *, max_new_tokens: int) -> str:
-        """Answer a prompt about pictures; ``max_new_tokens`` is the LLM's own setting."""
+    def generate(self, images: Sequence[Image], prompt: str, *, max_new_tokens: int) -> Answer:
+        """Answer a prompt about pictures; ``max_new_tokens`` is the LLM's own setting.
+
+        Raises:
+            ModelCallError: no attempt gave an answer.
+        """
         del max_new_tokens
         return self._chat(_message(images, prompt))
 
-    async def agenerate(self, images: Sequence[Image], prompt: str, *, max_new_tokens: int) -> str:
+    async def agenerate(self, images: Sequence[Image], prompt: str, *, max_new_tokens: int) -> Answer:
         """As :meth:`generate`."""
         del max_new_tokens
         return await self._achat(await asyncio.to_thread(_message, images, prompt))
 
-    def generate_json(self, images: Sequence[Image], prompt: str, *, schema: Mapping[str, Any]) -> str:
-        """Answer in JSON, held to ``schema`` where the server offers that."""
-        message = _message(images, prompt)
-        if self.json_schema:
-            try:
-                return self._chat(message, response_format=_response_format(schema))
-            except Exception as error:
-                if not is_refusal_of_parameters(error):
-                    raise
-                answer = self._chat(message)
-                self._schema_refused(error)
-                return answer
-        return self._chat(message)
+    def generate_json(self, images: Sequence[Image], prompt: str, *, schema: Mapping[str, Any]) -> Answer:
+        """Answer in JSON, held to ``schema`` where the server offers that.
 
-    async def agenerate_json(self, images: Sequence[Image], prompt: str, *, schema: Mapping[str, Any]) -> str:
+        Raises:
+            ModelCallError: no attempt gave an answer.
+        """
+        message = _message(images, prompt)
+        if not self.json_schema:
+            return self._chat(message)
+        try:
+            answer = self._chat(message, response_format=_response_format(schema))
+        except ModelCallError as error:
+            cause = _refusal(error)
+            answer = self._chat(message, asked_before=error.attempts)
+            self._schema_refused(cause)
+            return answer
+        self._schema_refusals = 0
+        return answer
+
+    async def agenerate_json(
+        self, images: Sequence[Image], prompt: str, *, schema: Mapping[str, Any]
+    ) -> Answer:
         """As :meth:`generate_json`."""
         message = await asyncio.to_thread(_message, images, prompt)
-        if self.json_schema:
-            try:
-                return await self._achat(message, response_format=_response_format(schema))
-            except Exception as error:
-                if not is_refusal_of_parameters(error):
-                    raise
-                answer = await self._achat(message)
-                self._schema_refused(error)
-                return answer
-        return await self._achat(message)
+        if not self.json_schema:
+            return await self._achat(message)
+        try:
+            answer = await self._achat(message, response_format=_response_format(schema))
+        except ModelCallError as error:
+            cause = _refusal(error)
+            answer = await self._achat(message, asked_before=error.attempts)
+            self._schema_refused(cause)
+            return answer
+        self._schema_refusals = 0
+        return answer
 
-    def _schema_refused(self, error: Exception) -> None:
-        logger.info("%s takes no JSON schema (%s); asking without one", self.model_name, error)
-        self.json_schema = False
+    def _schema_refused(self, error: BaseException) -> None:
+        """Note that a request failed with the schema and passed without it."""
+        self._schema_refusals += 1
+        if names_schema(error) or self._schema_refusals >= _DOUBTS:
+            name, reason = one_line(self.model_name), one_line(str(error))
+            logger.info("%s takes no JSON schema (%s); asking without one", name, reason)
+            self.json_schema = False
 
-    def _chat(self, message: ChatMessage, **kwargs: Any) -> str:
-        for attempt in Retrying(**retry_options(self.max_retries)):
-            with attempt:
-                return _text(_within(self.timeout, lambda: self.llm.chat([message], **kwargs)))
+    def _chat(self, message: ChatMessage, *, asked_before: int = 0, **kwargs: Any) -> Answer:
+        attempts = 0
+        try:
+            for attempt in Retrying(**retry_options(self.max_retries, model_name=self.model_name)):
+                attempts += 1
+                with attempt:
+                    return read_response(_within(self.timeout, lambda: self.llm.chat([message], **kwargs)))
+        except Exception as error:
+            raise ModelCallError.from_cause(
+                self.model_name, error, attempts=asked_before + attempts
+            ) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _achat(self, message: ChatMessage, **kwargs: Any) -> str:
-        async for attempt in AsyncRetrying(**retry_options(self.max_retries)):
-            with attempt:
-                try:
-                    response = await asyncio.wait_for(self.llm.achat([message], **kwargs), self.timeout)
-                except asyncio.TimeoutError as error:
-                    raise TimeoutError(f"no answer within {self.timeout} s") from error
-                return _text(response)
+    async def _achat(self, message: ChatMessage, *, asked_before: int = 0, **kwargs: Any) -> Answer:
+        attempts = 0
+        try:
+            async for attempt in AsyncRetrying(**retry_options(self.max_retries, model_name=self.model_name)):
+                attempts += 1
+                with attempt:
+                    return read_response(await self._achat_once(message, **kwargs))
+        except Exception as error:
+            raise ModelCallError.from_cause(
+                self.model_name, error, attempts=asked_before + attempts
+            ) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    async def _achat_once(self, message: ChatMessage, **kwargs: Any) -> ChatResponse:
+        try:
+            return await asyncio.wait_for(self.llm.achat([message], **kwargs), self.timeout)
+        except asyncio.TimeoutError as error:
+            raise TimeoutError(f"no answer within {self.timeout} s") from error
 
-def _text(response: ChatResponse) -> str:
-    return response.message.content or ""
+
+def _refusal(error: ModelCallError) -> BaseException:
+    """Return the cause of a failure that may be the schema's, or raise the failure again."""
+    cause = error.__cause__ or error
+    if not is_refusal_of_parameters(cause):
+        raise error
+    return cause
 
 
 def _message(images: Sequence[Image], prompt: str) -> ChatMessage:

@@ -45,6 +45,24 @@ class LabelRanking:
     text: str
 
 
+class Answer(str):
+    """A text that a model wrote, with what its server says about it. A plain ``str`` is an answer as well.
+
+    Attributes:
+        finish_reason: why the text ends, in the server's words (``"stop"``, ``"length"`` …), or None.
+        refusal: the server's or model's words for not answering, or None.
+    """
+
+    finish_reason: str | None
+    refusal: str | None
+
+    def __new__(cls, text: str, *, finish_reason: str | None = None, refusal: str | None = None) -> Answer:
+        """Make an answer of a text."""
+        answer = super().__new__(cls, text)
+        answer.finish_reason, answer.refusal = finish_reason, refusal
+        return answer
+
+
 @runtime_checkable
 class VisionLanguageModel(Protocol):
     """A model that answers a prompt about pictures.
@@ -58,7 +76,7 @@ class VisionLanguageModel(Protocol):
         ...
 
     def generate(self, images: Sequence[Image], prompt: str, *, max_new_tokens: int) -> str:
-        """Answer a prompt about pictures, and nothing but the answer.
+        """Answer a prompt about pictures, and nothing but the answer (an :class:`Answer`, if more is known).
 
         Args:
             images: RGB pictures.
