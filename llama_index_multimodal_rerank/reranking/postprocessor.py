@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.bridge.pydantic import (
+    ConfigDict,
     Field,
     PrivateAttr,
     SerializeAsAny,
@@ -39,7 +40,13 @@ from ..vlm.protocols import LabelScoringModel, LoadableModel, VisionLanguageMode
 from .candidates import Candidate, read_candidates, read_query
 from .listwise import ListwiseReranker, ModelCalls, RerankResult, without_model
 from .metadata import annotated_nodes
-from .prompts import DEFAULT_CAPTION_PROMPT, DEFAULT_RANK_PROMPT
+from .prompts import (
+    DEFAULT_CAPTION_PROMPT,
+    DEFAULT_RANK_PROMPT,
+    RANK_VARIABLES,
+    check_caption_prompt,
+    check_rank_prompt,
+)
 from .ranking import OnBadAnswer
 from .sheet_layout import MAX_CELLS
 
@@ -72,6 +79,8 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
 
     Source: model card ``microsoft/Phi-3-vision-128k-instruct``; sliding windows: arXiv:2304.09542.
     """
+
+    model_config = ConfigDict(validate_assignment=True)
 
     model: Any = Field(
         default=DEFAULT_MODEL_NAME,
@@ -139,7 +148,8 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     )
     rank_prompt: SerializeAsAny[BasePromptTemplate] = Field(
         default=DEFAULT_RANK_PROMPT,
-        description="The question, a template or its text; its variables: see rerank_prompts.",
+        description="The question, a template or its text; variables: query, query_str, query_caption, "
+        "num_candidates, labels, candidate_texts, and answer_format, which it must have.",
     )
     caption_prompt: SerializeAsAny[BasePromptTemplate] = Field(
         default=DEFAULT_CAPTION_PROMPT, description="Asks for the query picture's caption; no variables."
@@ -181,9 +191,25 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     def _text_as_prompt(cls, prompt: Any) -> Any:
         return PromptTemplate(prompt) if isinstance(prompt, str) else prompt
 
+    @field_validator("rank_prompt")
+    @classmethod
+    def _usable_rank_prompt(cls, prompt: BasePromptTemplate) -> BasePromptTemplate:
+        check_rank_prompt(prompt)
+        return prompt
+
+    @field_validator("caption_prompt")
+    @classmethod
+    def _usable_caption_prompt(cls, prompt: BasePromptTemplate) -> BasePromptTemplate:
+        check_caption_prompt(prompt)
+        return prompt
+
     @field_serializer("rank_prompt", "caption_prompt")
     def _prompt_as_text(self, prompt: BasePromptTemplate) -> Any:
-        return prompt.template if isinstance(prompt, PromptTemplate) else prompt.model_dump()
+        if not isinstance(prompt, PromptTemplate):
+            return prompt.model_dump()
+        # With our names for its variables, and with what it holds of others filled in.
+        names: dict[str, Any] = {name: f"{{{name}}}" for name in RANK_VARIABLES}
+        return prompt.format(**names)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -203,6 +229,15 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     def _serialize_model(self, model: Any) -> Any:
         # LLMs hold keys, and models hold weights; neither belongs in a file.
         return model if isinstance(model, str) else {"model_name": self.model_name}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = self.__dict__.get(name)
+        try:
+            super().__setattr__(name, value)
+        except ValueError:  # of checks that look at several fields, which come after the change
+            if name in type(self).model_fields:
+                self.__dict__[name] = before
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         if not isinstance(self.model, str):
@@ -284,8 +319,10 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         return {"rank_prompt": self.rank_prompt, "caption_prompt": self.caption_prompt}
 
     def _update_prompts(self, prompts: PromptDictType) -> None:
-        self.rank_prompt = prompts.get("rank_prompt", self.rank_prompt)
+        rank_prompt = prompts.get("rank_prompt", self.rank_prompt)
+        check_rank_prompt(rank_prompt)  # before anything is changed
         self.caption_prompt = prompts.get("caption_prompt", self.caption_prompt)
+        self.rank_prompt = rank_prompt
 
     # -- LlamaIndex's two entrances -----------------------------------------------------------
 

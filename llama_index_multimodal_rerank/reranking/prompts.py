@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
-from llama_index.core.prompts import PromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 
 MAX_CANDIDATE_TEXT = 200
 """Characters of a candidate's text in the prompt."""
@@ -20,9 +21,65 @@ DEFAULT_RANK_PROMPT = PromptTemplate(
     "{answer_format}\n"
     "The candidates are {labels}."
 )
-"""Variables: ``query`` (what is looked for, in sentences), ``query_str``, ``query_caption``,
-``num_candidates``, ``labels`` (all of them, in brackets), ``candidate_texts`` (one line per candidate
-that has a text, or empty) and ``answer_format``, without which answers cannot be read."""
+"""Variables: those of :data:`RANK_VARIABLES`."""
+
+RANK_VARIABLES = {
+    "query": "what is looked for, in sentences",
+    "query_str": "the query's words",
+    "query_caption": "what the query picture shows, or nothing",
+    "num_candidates": "how many there are",
+    "labels": "all of them, in brackets",
+    "candidate_texts": "a line for each candidate that has a text, or nothing",
+    "answer_format": "how to answer; answers in other forms may not be found",
+}
+"""Variables of ``rank_prompt``, of which ``answer_format`` must be used."""
+
+
+def check_rank_prompt(prompt: BasePromptTemplate) -> None:
+    """Make sure that a template for the ranking can be filled in, and its answers be read.
+
+    Raises:
+        ValueError: it has variables that nothing stands for, does not say how to answer, or cannot be
+            formatted.
+    """
+    _check_variables("rank_prompt", prompt, RANK_VARIABLES)
+    answer_format = list_format(explain=True, declared=True)
+    values: dict[str, Any] = {**dict.fromkeys(RANK_VARIABLES, "1"), "answer_format": answer_format}
+    try:
+        text = prompt.format(**values)
+    except Exception as error:  # from functions in the template
+        raise ValueError(f"rank_prompt cannot be formatted: {type(error).__name__}: {error}") from error
+    if answer_format not in text:
+        raise ValueError(
+            "rank_prompt must contain {answer_format}, which says how to answer: answers in other forms are "
+            f"not read. It is {_quoted(prompt)}"
+        )
+
+
+def check_caption_prompt(prompt: BasePromptTemplate) -> None:
+    """Make sure that a template for the caption needs nothing filled in.
+
+    Raises:
+        ValueError: it has variables.
+    """
+    _check_variables("caption_prompt", prompt, {})
+
+
+def _check_variables(name: str, prompt: BasePromptTemplate, known: Collection[str]) -> None:
+    mappings = prompt.template_var_mappings or {}
+    given = {*known, *prompt.kwargs, *(prompt.function_mappings or {})}
+    unknown = sorted(set(prompt.template_vars) - {mappings.get(variable, variable) for variable in given})
+    if unknown:
+        allowed = ", ".join(f"{{{variable}}}" for variable in known) or "none"
+        raise ValueError(
+            f"{name} has the variables {', '.join(f'{{{variable}}}' for variable in unknown)}, which nothing "
+            f"stands for; there are {allowed}. It is {_quoted(prompt)}"
+        )
+
+
+def _quoted(prompt: BasePromptTemplate) -> str:
+    text = prompt.get_template()
+    return repr(text if len(text) <= 200 else f"{text[:199]}…")
 
 
 def list_labels(num_labels: int) -> str:
