@@ -16,7 +16,7 @@ import torch
 from transformers import Cache
 from transformers.models.phi3.modeling_phi3 import apply_rotary_pos_emb
 
-from llama_index_multimodal_rerank.models.phi3_vision.hd_geometry import TOKENS_PER_SIDE
+from llama_index_multimodal_rerank.models.hd_geometry import TOKENS_PER_SIDE
 from llama_index_multimodal_rerank.models.phi3_vision.modeling_phi3_vision import Phi3VisionModel
 from llama_index_multimodal_rerank.reranking.sheet_layout import Box
 

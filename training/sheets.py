@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from llama_index_multimodal_rerank.models.phi3_vision.hd_geometry import TOKENS_PER_SIDE
+from llama_index_multimodal_rerank.models.hd_geometry import TOKENS_PER_SIDE
 from llama_index_multimodal_rerank.reranking.sheet import Cell, build_sheet
 from llama_index_multimodal_rerank.reranking.sheet_layout import TILE, Box, SheetLayout, plan_sheet
 

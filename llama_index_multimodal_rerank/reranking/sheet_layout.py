@@ -4,8 +4,7 @@ Phi-3 Vision enlarges or shrinks a picture to a grid of at most ``num_crops`` ti
 is made in a size that this step leaves as it is, so one pixel drawn is one pixel seen; and no label lies
 across the edge of two tiles, which the model sees apart.
 
-Source: the HD transform of ``microsoft/Phi-3-vision-128k-instruct``; the same arithmetic as
-``models/phi3_vision/hd_geometry.py``, without loading torch for it.
+Source: the HD transform of ``microsoft/Phi-3-vision-128k-instruct``, in ``models/hd_geometry.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-TILE = 336
-"""Side of a tile in pixels."""
+from ..models.hd_geometry import TILE, hd_size
 
 MAX_CELLS = 25
 """Candidates on one sheet, at most."""
@@ -135,9 +133,9 @@ def _unresized_grids(num_crops: int) -> Iterator[tuple[int, int]]:
     None is more than twice as long as wide: the model also sees the sheet squeezed into one square.
     """
     for columns in range(1, num_crops + 1):
-        for rows in range(1, num_crops // columns + 1):
-            long, short = max(columns, rows), min(columns, rows)
-            if long <= 2 * short and (long + 1) * math.ceil((long + 1) * short / long) > num_crops:
+        for rows in range(-(-columns // 2), min(2 * columns, num_crops // columns) + 1):
+            width, height = columns * TILE, rows * TILE
+            if hd_size(width, height, num_crops) == (width, height, width, height):
                 yield columns, rows
 
 

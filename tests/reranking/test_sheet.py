@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from llama_index_multimodal_rerank.models.hd_geometry import hd_size, num_image_tokens
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionImageProcessor
-from llama_index_multimodal_rerank.models.phi3_vision.hd_geometry import hd_size
 from llama_index_multimodal_rerank.reranking.sheet import Cell, build_sheet
 from llama_index_multimodal_rerank.reranking.sheet_layout import TILE, plan_sheet
 
 RED = (170, 0, 0)
+MOST_CROPS = 909  # with more, a sheet takes more than the 131,072 positions of Phi-3 Vision
 SHAPES = list(itertools.product(range(1, 26), (True, False), (1, 4, 16)))
 
 
@@ -63,6 +64,25 @@ def test_tiles_are_as_many_as_pictures_of_256_pixels_need(n, tiles, side):
     layout = plan_sheet(n, query=True, num_crops=16)
     assert layout.size[0] * layout.size[1] == tiles * TILE**2
     assert layout.picture_side == side
+
+
+@pytest.mark.parametrize("crops", [*range(1, 129), *range(129, MOST_CROPS, 37), MOST_CROPS])
+def test_every_num_crops_has_a_layout_that_the_processor_leaves_unchanged(crops):
+    """The arithmetic is that of floats: (7 tiles) / (7 / 5) is not 5, so a grid may fit and be resized."""
+    for n, query in ((1, True), (9, True), (25, False)):
+        width, height = plan_sheet(n, query=query, num_crops=crops).size
+        assert hd_size(width, height, crops) == (width, height, width, height)
+        assert num_image_tokens(height, width) < 131_072
+
+
+@pytest.mark.parametrize("crops", [54, 55])
+def test_a_sheet_is_seen_as_it_was_drawn(crops):
+    sheet = build_sheet([Cell(plain(colour)) for colour in palette(9)], plain((0, 0, 255)), num_crops=crops)
+
+    seen = Phi3VisionImageProcessor().hd_transform(sheet.image, crops)
+
+    assert seen.size == sheet.image.size
+    assert (np.asarray(seen) == np.asarray(sheet.image)).all()
 
 
 def digit_template(text, size, height):

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformers import CLIPVisionModel
 
+from ..hd_geometry import TOKENS_PER_SIDE, tile_grid
 from .configuration_phi3_vision import Phi3VisionConfig
-from .hd_geometry import TOKENS_PER_SIDE, tile_grid
 
 
 class Phi3VisionImageEmbedding(nn.Module):

@@ -17,7 +17,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import load_image
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from .hd_geometry import TILE, check_num_crops, hd_size, num_image_tokens
+from ..hd_geometry import TILE, check_num_crops, hd_size, num_image_tokens
 
 WHITE = (255, 255, 255)
 

@@ -20,10 +20,10 @@ from transformers import Cache, Phi3Model
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.models.phi3.modeling_phi3 import Phi3PreTrainedModel
 
+from ..hd_geometry import num_image_tokens
 from .cache_argument import CACHE_NAMES, cache_argument, output_cache, pop_cache
 from .configuration_phi3_vision import Phi3VisionConfig
 from .generation_phi3_vision import Phi3VisionGenerationMixin
-from .hd_geometry import num_image_tokens
 from .image_embedding_phi3_vision import Phi3VisionImageEmbedding
 from .placeholders import ImageFeatures, merge_image_features
 from .positions import positions

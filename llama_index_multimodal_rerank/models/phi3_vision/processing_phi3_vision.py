@@ -19,8 +19,8 @@ from transformers import BatchFeature, PreTrainedTokenizerFast
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils.generic import to_py_obj
 
+from ..hd_geometry import num_image_tokens
 from .chat_template import CHAT_TEMPLATE
-from .hd_geometry import num_image_tokens
 from .image_processing_phi3_vision import Phi3VisionImageProcessor, as_pictures
 from .image_tags import check_tags, image_tag, split_at_tags
 

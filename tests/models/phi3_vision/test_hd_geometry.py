@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import phi3_vision_golden as golden
 
-from llama_index_multimodal_rerank.models.phi3_vision.hd_geometry import hd_size, num_image_tokens, tile_grid
+from llama_index_multimodal_rerank.models.hd_geometry import hd_size, num_image_tokens, tile_grid
 
 
 def recorded_sizes() -> list[list[int]]:
