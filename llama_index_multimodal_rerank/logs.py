@@ -1,24 +1,23 @@
-"""Names and texts of others in log lines."""
+"""Names and texts of others in log lines and errors."""
 
 from __future__ import annotations
 
 
-def one_line(text: str, limit: int = 500) -> str:
-    """Return a text as it may stand in a log line.
+def escape_control(text: str) -> str:
+    """Return a text with all that does not print, line ends and escape codes first, written as escapes.
 
-    Names of files and messages of servers can hold line breaks, which would forge lines of the log, and
-    control characters, which a terminal obeys.
+    So that a name that others chose cannot begin a line of a log, or write over one.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Return a text as it may stand in a log line: shortened, and escaped by :func:`escape_control`.
 
     Args:
         text: any text.
         limit: characters kept.
-
-    Returns:
-        The text, with everything that is not printable as an escape.
     """
-    shown = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    return "".join(char if char.isprintable() else _escaped(char) for char in shown)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape", "backslashreplace").decode()
+    return escape_control(text if len(text) <= limit else f"{text[: limit - 1]}…")

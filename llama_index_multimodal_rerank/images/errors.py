@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-
-def escape_control(text: str) -> str:
-    """Return a text with all that does not print, line ends and escape codes first, written as escapes.
-
-    So that a name that others chose cannot begin a line of a log, or write over one.
-    """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )
+from ..logs import escape_control
 
 
 class ImageLoadError(ValueError):

@@ -10,8 +10,8 @@ from llama_index.core.schema import ImageNode, NodeWithScore
 from support.drawing import draw_picture
 
 from llama_index_multimodal_rerank import ImageLoadError, load_image, load_image_nodes
-from llama_index_multimodal_rerank.images.errors import escape_control
 from llama_index_multimodal_rerank.images.sources import describe_source
+from llama_index_multimodal_rerank.logs import escape_control
 from llama_index_multimodal_rerank.reranking.candidates import read_candidates
 
 FORGED = "a\nINFO:root:all is well\r\x1b[2K\x85\u2028\u202e\udcff.png"
