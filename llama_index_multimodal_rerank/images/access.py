@@ -18,7 +18,7 @@ from .decoding import (
     decode_image,
     encode_pil_image,
 )
-from .errors import ImageLoadError
+from .errors import ImageLoadError, UrlError
 from .files import read_file
 from .sources import (
     as_path,
@@ -32,7 +32,7 @@ from .sources import (
     pixels_digest,
 )
 from .url_hosts import AllowUrls, check_allow_urls
-from .urls import UrlError, fetch_url
+from .urls import fetch_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -28,3 +28,7 @@ class ImageNotFoundError(ImageLoadError, FileNotFoundError):
     """A picture file that does not exist."""
 
     __str__ = ImageLoadError.__str__
+
+
+class UrlError(ValueError):
+    """A URL that is not fetched, or could not be; the message says why."""

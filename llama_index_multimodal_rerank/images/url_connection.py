@@ -21,7 +21,7 @@ from io import BufferedReader, RawIOBase
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any
 
-from .urls import UrlError
+from .errors import UrlError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer

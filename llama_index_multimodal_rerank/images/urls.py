@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from .errors import UrlError
 from .public_addresses import is_public
 from .url_hosts import AllowUrls, check_allow_urls, is_listed
 
@@ -36,10 +37,6 @@ OVERHEAD_BYTES = 1024 * 1024
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PIECE_BYTES = 64 * 1024
-
-
-class UrlError(ValueError):
-    """A URL that is not fetched, or could not be; the message says why."""
 
 
 def fetch_url(url: str, *, allow_urls: AllowUrls, max_bytes: int) -> bytes:

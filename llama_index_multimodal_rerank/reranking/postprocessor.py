@@ -22,8 +22,6 @@ from llama_index.core.bridge.pydantic import (
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
-from llama_index.core.llms import LLM
-from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixin
@@ -35,8 +33,8 @@ from ..images.url_hosts import check_allow_urls
 from ..lazy import Lazy
 from ..logs import one_line
 from ..vlm.calls import ModelCall, ModelCallError, ModelReply, aexecute, execute
-from ..vlm.phi3_vision import DEFAULT_MODEL_NAME, DEFAULT_NUM_CROPS
 from ..vlm.protocols import LabelScoringModel, LoadableModel, VisionLanguageModel
+from ..vlm.resolve import DEFAULT_MODEL_NAME, DEFAULT_NUM_CROPS, resolve_model
 from .candidates import Candidate, read_candidates, read_query
 from .listwise import ListwiseReranker, ModelCalls, RerankResult, without_model
 from .metadata import annotated_nodes
@@ -268,21 +266,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         return ImageAccess(self.allow_urls, self.data_root)
 
     def _make_model(self) -> VisionLanguageModel:
-        model = self.model
-        if isinstance(model, str):
-            from ..vlm.phi3_vision import LocalPhi3Vision
-
-            return LocalPhi3Vision(model, device=self.device, dtype=self.dtype, num_crops=self.num_crops)
-        if isinstance(model, (LLM, MultiModalLLM)):
-            from ..vlm.llama_index import LlamaIndexVLM
-
-            return LlamaIndexVLM(model)
-        if isinstance(model, VisionLanguageModel):
-            return model
-        raise ValueError(
-            "model must be the name or folder of a Phi-3 Vision checkpoint, a VisionLanguageModel (with "
-            f"model_name and generate), or a multimodal LLM of LlamaIndex, got {model!r}"
-        )
+        return resolve_model(self.model, device=self.device, dtype=self.dtype, num_crops=self.num_crops)
 
     def _steps(self) -> ListwiseReranker:
         model = self.vision_language_model
