@@ -91,7 +91,9 @@ async def test_every_method_gives_the_reference_vector(embed_model: VisualizedBG
 
 
 def test_mixed_batches_keep_their_order(tiny_checkpoint: Path, pictures: list[Path]) -> None:
-    model = VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", embed_batch_size=3)
+    model = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint), device="cpu", dtype="float32", embed_batch_size=3
+    )
     texts = [
         "a mug",
         ImageText("", pictures[0]),
@@ -112,7 +114,9 @@ def test_decoding_ahead_keeps_every_picture_with_its_text(tiny_checkpoint: Path,
     for i, path in enumerate(paths):
         draw_picture(i, (40 + 7 * i, 30)).save(path)
     texts = [text for path in paths for text in (ImageText("", path), "words", ImageText(path.stem, path))]
-    model = VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", embed_batch_size=4)
+    model = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint), device="cpu", dtype="float32", embed_batch_size=4
+    )
     expected = [model.get_text_embedding(text) for text in texts]
     assert_close(model.get_text_embedding_batch(texts), expected)
     paths[20].write_bytes(b"no picture any more")
@@ -128,6 +132,7 @@ async def test_batches_are_of_one_kind_and_similar_length(
     model = VisualizedBGEEmbedding(
         model_name=str(tiny_checkpoint),
         device="cpu",
+        dtype="float32",
         embed_batch_size=2,
         callback_manager=CallbackManager([debug]),
     )
