@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llama_index_multimodal_rerank.models.batching import plan_batches
-from llama_index_multimodal_rerank.models.prefetch import lag_by_one, prefetch_map
+from llama_index_multimodal_rerank.models.prefetch import Prefetcher, lag_by_one, prefetch_map
 from llama_index_multimodal_rerank.models.visualized_bge.items import Entry, parse_items
 
 IMAGE = Image.new("RGB", (8, 8))
@@ -156,6 +157,53 @@ def test_map_ahead_stops_when_closed() -> None:
     results.close()
     assert started == [0, 1]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_results_are_taken_by_key_in_any_order_once() -> None:
+    started: list[str] = []
+
+    def upper(item: str) -> str:
+        started.append(item)
+        return item.upper()
+
+    items = {7: "a", 8: "b", 9: "c", 10: "d", 11: "e"}
+    with Prefetcher(upper, items, ahead=1, workers=1) as prefetched:
+        assert prefetched.take(9).result() == "C"  # 7 and 8 are started with it
+        assert prefetched.take(7).result() == "A"
+        assert started == ["a", "b", "c"]
+        assert prefetched.take(8).result() == "B"
+        for key in (8, 12):
+            with pytest.raises(KeyError):
+                prefetched.take(key)
+        assert [prefetched.take(key).result() for key in (11, 10)] == ["E", "D"]
+    assert started == ["a", "b", "c", "d", "e"]
+
+
+def test_threads_share_a_prefetcher() -> None:
+    with (
+        Prefetcher(lambda x: -x, {x: x for x in range(200)}, ahead=4) as prefetched,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        found = list(pool.map(lambda x: prefetched.take(x).result(), reversed(range(200))))
+    assert found == [-x for x in reversed(range(200))]
+
+
+def test_a_closed_prefetcher_cancels_what_has_not_begun() -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def wait(x: int) -> int:
+        begun.set()
+        gate.wait(60)
+        return x
+
+    prefetched = Prefetcher(wait, {x: x for x in range(3)}, ahead=3, workers=1)
+    first, second = prefetched.take(0), prefetched.take(1)
+    assert begun.wait(60)
+    prefetched.close(wait=False)
+    gate.set()
+    assert first.result(60) == 0
+    with pytest.raises(CancelledError):
+        second.result(60)
 
 
 def test_one_late_makes_the_next_before_it_gives_the_last() -> None:
