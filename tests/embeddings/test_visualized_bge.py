@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import doctest
 import json
+import os
 import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ from PIL import Image
 from support.drawing import draw_picture
 
 from llama_index_multimodal_rerank import ImageLoadError, ImageText, VisualizedBGEEmbedding, image_node
+from llama_index_multimodal_rerank.embeddings import visualized_bge
+from llama_index_multimodal_rerank.images.access import ImageAccess
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 from llama_index_multimodal_rerank.schema.nodes import ImageTextNode
 
@@ -123,6 +128,102 @@ def test_decoding_ahead_keeps_every_picture_with_its_text(tiny_checkpoint: Path,
     with pytest.raises(ImageLoadError, match=r"20\.png"):
         model.get_text_embedding_batch([ImageText("", path) for path in paths])
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_next_batches_are_decoded_while_the_model_is_busy(
+    tiny_checkpoint: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    model = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint), device="cpu", dtype="float32", embed_batch_size=2
+    )
+    more_than_a_batch = threading.Event()
+    decoded: list[str] = []
+    waits: list[bool] = []
+    load, forward = ImageAccess.load, model.model.model.forward
+
+    def counting(access: ImageAccess, source: Any, **kwargs: Any) -> Image.Image:
+        image = load(access, source, **kwargs)
+        decoded.append(str(source))
+        if len(decoded) > 2:
+            more_than_a_batch.set()
+        return image
+
+    def busy(*args: Any) -> Any:
+        waits.append(more_than_a_batch.wait(20))
+        return forward(*args)
+
+    monkeypatch.setattr(ImageAccess, "load", counting)
+    monkeypatch.setattr(model.model.model, "forward", busy)
+    texts: list[str] = [ImageText("", path) for path in pictures]
+    if not asynchronous:
+        model.get_text_embedding_batch(texts)
+    else:
+
+        async def embed() -> None:  # in one thread, so that no second batch is at work
+            with ThreadPoolExecutor(1) as one:
+                asyncio.get_running_loop().set_default_executor(one)
+                await model.aget_text_embedding_batch(texts)
+
+        asyncio.run(embed())
+    assert waits == [True] * 3
+    assert sorted(decoded) == sorted(map(str, pictures))  # each once
+
+
+async def test_one_text_twice_and_equal_texts_in_a_list(tiny_checkpoint: Path, pictures: list[Path]) -> None:
+    model = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint), device="cpu", dtype="float32", embed_batch_size=2
+    )
+    twice = ImageText("a mug", pictures[0]).with_digest()
+    texts = [twice, "a", twice, ImageText("a mug", pictures[1]), twice, ImageText("a mug", pictures[0])]
+    expected = [model.get_text_embedding(text) for text in texts]
+    assert_close(model.get_text_embedding_batch(texts), expected)
+    assert_close(await model.aget_text_embedding_batch(texts), expected)
+
+
+async def test_a_broken_picture_ends_an_asynchronous_batch(
+    tiny_checkpoint: Path, pictures: list[Path]
+) -> None:
+    model = VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", embed_batch_size=2)
+    pictures[3].write_bytes(b"no picture any more")
+    texts = [ImageText(f"{i}", path) for i, path in enumerate(pictures * 5)]
+    with pytest.raises(ImageLoadError, match=r"picture-3\.png"):
+        await model.aget_text_embedding_batch(texts)
+    assert len(await model.aget_text_embedding_batch(texts[:3])) == 3
+
+
+async def test_two_lists_at_a_time_keep_their_pictures(tiny_checkpoint: Path, pictures: list[Path]) -> None:
+    model = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint), device="cpu", dtype="float32", embed_batch_size=2
+    )
+    texts = [ImageText("", path).with_digest() for path in pictures]
+    backwards = texts[::-1]
+    expected = [model.get_text_embedding(text) for text in texts]
+    found, reverse, in_thread = await asyncio.gather(
+        model.aget_text_embedding_batch(texts),
+        model.aget_text_embedding_batch(backwards),
+        asyncio.to_thread(model.get_text_embedding_batch, texts),
+    )
+    assert_close(found, expected)
+    assert_close(reverse, expected[::-1])
+    assert_close(in_thread, expected)
+
+
+async def test_asynchronous_methods_read_no_file_in_the_event_loop(
+    embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    here, threads = threading.get_ident(), set()
+
+    class Watched(os.PathLike):
+        def __fspath__(self) -> str:
+            threads.add(threading.get_ident())
+            return str(pictures[0])
+
+    await embed_model.aget_query_embedding(ImageText("a", Watched()))
+    await embed_model.aget_text_embedding(ImageText("a", Watched()))
+    await embed_model.aget_text_embedding_batch([ImageText("a", Watched())])
+    assert threads
+    assert here not in threads
 
 
 async def test_batches_are_of_one_kind_and_similar_length(
@@ -365,6 +466,33 @@ def test_twins_embed_the_same(
     other = twin(model)
     assert (other.embed_batch_size, other.apply_exif_orientation) == (7, True)
     assert_close(other.get_text_embedding("a mug"), vector)
+
+
+def test_fields_and_class_name_are_those_that_were_saved_before() -> None:
+    assert VisualizedBGEEmbedding(model_name="m", allow_urls=["a.example"]).to_dict() == {
+        "model_name": "m",
+        "embed_batch_size": 32,
+        "num_workers": None,
+        "embeddings_cache": None,
+        "device": None,
+        "dtype": None,
+        "normalize": True,
+        "torch_compile": False,
+        "cache_folder": None,
+        "revision": None,
+        "local_files_only": False,
+        "apply_exif_orientation": False,
+        "allow_urls": ["a.example"],
+        "data_root": None,
+        "show_progress_bar": False,
+        "class_name": "VisualizedBGEEmbedding",
+    }
+
+
+def test_the_example_runs() -> None:
+    found = doctest.testmod(visualized_bge)
+    assert found.attempted >= 9
+    assert found.failed == 0
 
 
 def test_pickle_is_small_and_copies_share_the_model(embed_model: VisualizedBGEEmbedding) -> None:

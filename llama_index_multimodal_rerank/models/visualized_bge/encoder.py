@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import closing
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +16,11 @@ from tqdm import tqdm
 
 from ..batching import plan_batches
 from ..hardware import resolve_device, resolve_dtype
-from ..prefetch import lag_by_one, prefetch_map
+from ..prefetch import Prefetcher, lag_by_one
 from .digest import weights_digest
 from .errors import CheckpointError
 from .hub import CONFIG_NAME, WEIGHTS_NAME, WEIGHTS_REPO, HubOptions, open_model_files
-from .items import Entry, ImageLike, Item, parse_items
+from .items import Entry, Item, parse_items
 from .modeling import VisualizedBGEModel, meta_model
 from .processing import (
     PREPROCESSING_ID,
@@ -141,8 +139,8 @@ class VisualizedBGE:
         Texts too long for the model are cut, with a warning in the log.
 
         Args:
-            items: each a text; or a PIL image, or a function without arguments that returns one; or a pair
-                ``(text, image)`` of both, whose text may be ``""``.
+            items: each a text; or a PIL image, or a function without arguments that returns one, or what
+                :meth:`preprocess` made of one; or a pair ``(text, image)`` of both, whose text may be ``""``.
             batch_size: items of one forward pass; fewer where they have more than 512 tokens.
             normalize: scale embeddings to length 1, so that their dot product is the cosine similarity.
             show_progress: show a progress bar.
@@ -152,8 +150,8 @@ class VisualizedBGE:
 
         Raises:
             TypeError: an item is of no known type, or a function returned something else than a PIL image.
-            ValueError: an item is an empty text without an image, an image is empty or far too narrow, or
-                ``batch_size`` is not positive.
+            ValueError: an item is an empty text without an image, an image is empty or far too narrow, an
+                array is not of :meth:`preprocess`, or ``batch_size`` is not positive.
             FloatingPointError: an embedding is not finite.
             torch.OutOfMemoryError: not even one item fits into memory. Batches that do not fit are halved,
                 with one warning in the log.
@@ -168,16 +166,23 @@ class VisualizedBGE:
             image_tokens=self.image_tokens,
             batch_size=batch_size,
         )
-        pictures = [(i, image) for batch in batches for i in batch if (image := entries[i].image) is not None]
-        crops = prefetch_map(self._load_crop, pictures, ahead=2 * batch_size)
+        crops: dict[int, Uint8Array] = {}
+        to_load: dict[int, tuple[int, Image.Image | Callable[[], Image.Image]]] = {}
+        for i in (i for batch in batches for i in batch):
+            image = entries[i].image
+            if isinstance(image, np.ndarray):
+                crops[i] = self._check_crop(i, image)
+            elif image is not None:
+                to_load[i] = i, image
         embeddings = np.empty((len(entries), self.dim), dtype=np.float32)
 
         def forward(batch: list[int]) -> tuple[list[int], torch.Tensor]:
-            own = list(islice(crops, sum(entries[i].image is not None for i in batch)))
+            crops.update((i, loaded.take(i).result()) for i in batch if i in to_load)
+            own = [crops.pop(i) for i in batch if i in crops]
             return batch, self._forward([ids[i] for i in batch], own, normalize)
 
         with (
-            closing(crops),
+            Prefetcher(self._load_crop, to_load, ahead=2 * batch_size) as loaded,
             tqdm(total=len(entries), desc="Embedding", disable=not show_progress) as progress,
         ):
             for batch, vectors in lag_by_one(map(forward, batches)):
@@ -201,12 +206,18 @@ class VisualizedBGE:
         for layer in (*self.model.vision.eva.blocks, *self.model.text.encoder.layer):
             layer.compile(dynamic=True)
 
-    def crop(self, image: Image.Image) -> Image.Image:
-        """Return what the model sees of a picture, as a small RGB image that embeds the same.
+    def preprocess(self, image: Image.Image) -> Uint8Array:
+        """Return what the model sees of a picture, which :meth:`encode` takes in its place.
 
         For callers that hold many decoded pictures before they embed them.
+
+        Returns:
+            RGB crop, (224, 224, 3) for the released models.
+
+        Raises:
+            ValueError: the picture is empty, or longer than 1000 times its width.
         """
-        return Image.fromarray(crop_image(image, self.model.config.vision.image_size))
+        return crop_image(image, self.model.config.vision.image_size)
 
     @property
     def dim(self) -> int:
@@ -276,7 +287,16 @@ class VisualizedBGE:
             )
         return ids
 
-    def _load_crop(self, picture: tuple[int, ImageLike]) -> Uint8Array:
+    def _check_crop(self, index: int, crop: Uint8Array) -> Uint8Array:
+        side = self.model.config.vision.image_size
+        if crop.dtype != np.uint8 or crop.shape != (side, side, 3):
+            raise ValueError(
+                f"items[{index}] has an array of {crop.dtype} {crop.shape} for its picture; expected what "
+                f"preprocess() returns, uint8 {(side, side, 3)}."
+            )
+        return crop
+
+    def _load_crop(self, picture: tuple[int, Image.Image | Callable[[], Image.Image]]) -> Uint8Array:
         index, source = picture
         image = source if isinstance(source, Image.Image) else source()
         if not isinstance(image, Image.Image):

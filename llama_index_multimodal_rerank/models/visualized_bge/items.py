@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 from PIL import Image
 
-ImageLike: TypeAlias = Image.Image | Callable[[], Image.Image]
+from .processing import Uint8Array
+
+ImageLike: TypeAlias = Image.Image | Callable[[], Image.Image] | Uint8Array
 Item: TypeAlias = str | ImageLike | tuple[str, ImageLike]
 
 
@@ -18,7 +21,7 @@ class Entry:
 
     Attributes:
         text: its text, ``""`` for a picture alone.
-        image: its picture, or a function that returns it; None for a text alone.
+        image: its picture, a function that returns it, or its crop; None for a text alone.
     """
 
     text: str
@@ -53,10 +56,10 @@ def _parse(index: int, item: object) -> Entry:
         where = f"items[{index}][1]"
     else:
         text, image, where = "", item, f"items[{index}]"
-    if isinstance(image, Image.Image) or callable(image):
+    if isinstance(image, Image.Image | np.ndarray) or callable(image):
         return Entry(text, image)
     raise TypeError(
         f"{where} is a {type(image).__name__}; expected "
-        f"{'a text (str), ' if item is image else ''}a PIL image, a function without arguments that "
-        f"returns one{', or a pair (text, image)' if item is image else ''}."
+        f"{'a text (str), ' if item is image else ''}a PIL image, what preprocess() made of one, a function "
+        f"without arguments that returns one{', or a pair (text, image)' if item is image else ''}."
     )

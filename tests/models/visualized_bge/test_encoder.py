@@ -94,6 +94,24 @@ def test_pil_images_and_functions_are_the_same(tiny: VisualizedBGE) -> None:
     np.testing.assert_allclose(embeddings, np.tile(expected, (4, 1)), rtol=0, atol=5e-6)
 
 
+def test_preprocessed_pictures_embed_the_same(tiny: VisualizedBGE) -> None:
+    image = opener("rgb.png")()
+    crop = tiny.preprocess(image)
+    side = tiny.model.config.vision.image_size
+    assert (crop.dtype, crop.shape) == (np.uint8, (side, side, 3))
+    embeddings = tiny.encode([image, crop, ("turn", crop), ("turn", image), "a", crop], batch_size=2)
+    np.testing.assert_allclose(embeddings[[1, 5]], embeddings[[0, 0]], atol=1e-6)
+    np.testing.assert_allclose(embeddings[2], embeddings[3], atol=1e-6)
+
+
+@pytest.mark.parametrize("array", [np.zeros((8, 8, 3), np.uint8), np.zeros((224, 224, 3), np.float32)])
+def test_other_arrays_are_refused(tiny: VisualizedBGE, array: np.ndarray) -> None:
+    with pytest.raises(
+        ValueError, match=r"items\[1\] has an array of .*expected what preprocess\(\) returns"
+    ):
+        tiny.encode(["a", ("b", array)])
+
+
 def test_empty_list(tiny: VisualizedBGE) -> None:
     embeddings = tiny.encode([])
     assert embeddings.shape == (0, 64)

@@ -1,0 +1,137 @@
+"""LocalModelEmbedding: an embedding model in this process; how it is loaded, and what it may read."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_validator
+from llama_index.core.embeddings import MultiModalEmbedding
+
+from ..images.access import ImageAccess
+from ..images.url_hosts import check_allow_urls
+from ..lazy import Lazy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL.Image import Image
+
+
+class ImageTextModel(Protocol):
+    """A model that embeds texts, pictures and pairs of both into one space."""
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        ...
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What tells the model's embedding space from others."""
+        ...
+
+    def preprocess(self, image: Image) -> Any:
+        """Return what the model sees of a picture; small, and accepted by :meth:`encode` in its place."""
+        ...
+
+    def encode(
+        self,
+        items: Sequence[str | tuple[str, Any]],
+        *,
+        batch_size: int = 32,
+        normalize: bool = True,
+        show_progress: bool = False,
+    ) -> npt.NDArray[np.float32]:
+        """Embed items in order: texts, and pairs of a text (may be ``""``) and a picture.
+
+        A picture is what :meth:`preprocess` returned, or a function without arguments that returns a PIL
+        image; functions are called in threads ahead of the model.
+
+        Returns:
+            Embeddings, (items, dim).
+        """
+        ...
+
+
+class LocalModelEmbedding(MultiModalEmbedding):
+    """The settings that the integrations of all image-text models share, and the model behind them.
+
+    The model is loaded on first use, once, also when many threads ask at the same time.
+    Copies (``copy``, ``deepcopy``) share it; pickles leave it behind and load it again.
+    """
+
+    device: str | None = Field(
+        default=None, description="Torch device, such as 'cuda:0'. Default: the best one there is."
+    )
+    dtype: str | None = Field(
+        default=None,
+        description="'float32', 'bfloat16' or 'float16'. "
+        "Default: bfloat16 where the hardware computes in it, float32 elsewhere.",
+    )
+    embed_batch_size: int = Field(
+        default=32, gt=0, le=2048, description="Items embedded in one call of the model."
+    )
+    normalize: bool = Field(default=True, description="Scale vectors to length 1.")
+    cache_folder: str | None = Field(
+        default=None, description="Where hub files are kept. Default: the hub's own cache."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    local_files_only: bool = Field(
+        default=False, description="Never ask the hub. HF_HUB_OFFLINE=1 has the same effect."
+    )
+    apply_exif_orientation: bool = Field(
+        default=False,
+        description="Turn photographs as their EXIF tag says. The reference implementation does not, "
+        "so vectors of turned photographs differ from its own. Index and query with the same value.",
+    )
+    allow_urls: bool | list[str] = Field(
+        default=False,
+        description="Fetch pictures given as http(s) URLs, in documents as in queries: true for public "
+        "addresses, or a list of the hosts to fetch from ('images.example.org', 'localhost:8000'), which may "
+        "be private.",
+    )
+    data_root: str | None = Field(
+        default=None,
+        description="The only folder that picture files are read from, '..' and symbolic links resolved. Set "
+        "it where paths come from others. Default: any file that the process may read.",
+    )
+    show_progress_bar: bool = Field(
+        default=False, description="Show a bar where LlamaIndex forwards no show_progress: in pipelines."
+    )
+
+    _loader: Lazy[Any] = PrivateAttr(default_factory=Lazy)
+
+    @field_validator("allow_urls", mode="before")
+    @classmethod
+    def _check_allow_urls(cls, allow_urls: Any) -> Any:
+        return check_allow_urls(allow_urls)
+
+    @abstractmethod
+    def _load(self) -> ImageTextModel:
+        """Load the model; called once."""
+
+    @property
+    def model(self) -> ImageTextModel:
+        """The model, loaded now if it was not before."""
+        model: ImageTextModel = self._loader.get(self._load)
+        return model
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors. Loads the model."""
+        return self.model.dim
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What makes vectors comparable: weights, preprocessing, dimension. Loads the model."""
+        return {
+            **self.model.fingerprint,
+            "normalize": str(self.normalize),
+            "apply_exif_orientation": str(self.apply_exif_orientation),
+        }
+
+    @property
+    def _access(self) -> ImageAccess:
+        return ImageAccess(self.allow_urls, self.data_root)
