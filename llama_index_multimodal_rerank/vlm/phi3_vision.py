@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import threading
 from collections import OrderedDict
@@ -11,7 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..demo.checkpoints import DEMO, checkpoint_folder
+from ..images.sources import pixels_digest
 from ..lazy import Lazy
+from .control_tokens import ControlTokens
 from .protocols import LabelRanking, RankRequest
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ class LocalPhi3Vision:
         if local_files_only:
             self._hub["local_files_only"] = True
         self._loader: Lazy[_Loaded] = Lazy()
+        self._control_tokens: Lazy[ControlTokens] = Lazy()
         self._lock = threading.Lock()
-        self._features: OrderedDict[bytes, tuple[torch.Tensor, list[int]]] = OrderedDict()
+        self._features: OrderedDict[tuple[int, str], tuple[torch.Tensor, list[int]]] = OrderedDict()
         self._kept: tuple[tuple[RankRequest, ...], PrefilledPrompt] | None = None
         self._list_tokens: dict[tuple[int, str], ListTokens] = {}
 
@@ -114,7 +116,8 @@ class LocalPhi3Vision:
 
         Raises:
             OSError: the checkpoint is not there and cannot be fetched.
-            ValueError: the checkpoint, device or dtype is not usable.
+            ValueError: the device or dtype is not usable, or the checkpoint is damaged or that of another
+                model; its missing, misshapen and non-finite tensors are listed.
         """
         return self._loader.get(self._load)
 
@@ -123,14 +126,15 @@ class LocalPhi3Vision:
 
         from ..models.hardware import resolve_device, resolve_dtype
         from ..models.not_on_hub import describe_missing_model
-        from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
+        from ..models.phi3_vision import Phi3VisionProcessor
+        from ..models.phi3_vision.loading import load_checkpoint
 
         device = resolve_device(self.device)
         dtype = resolve_dtype(self.dtype, device)
         place = str(checkpoint_folder("reranker")) if self._model_name == DEMO else self._model_name
         try:
             processor = Phi3VisionProcessor.from_pretrained(place, **self._hub)
-            model = Phi3VisionForConditionalGeneration.from_pretrained(place, dtype=dtype, **self._hub)
+            model = load_checkpoint(place, device=device, dtype=dtype, **self._hub)
         except (OSError, HFValidationError) as error:  # the latter for a folder that does not exist
             raise OSError(
                 describe_missing_model(
@@ -141,7 +145,7 @@ class LocalPhi3Vision:
                     cache_folder=self._hub["cache_dir"],
                 )
             ) from error
-        return _Loaded(model.to(device).eval(), processor)
+        return _Loaded(model, processor)
 
     # -- the interface ------------------------------------------------------------------------
 
@@ -238,7 +242,13 @@ class LocalPhi3Vision:
         if kept is not None and len(kept[0]) == len(requests) and all(map(operator.is_, kept[0], requests)):
             return kept[1]
         prompt = self._prepare(loaded, requests, self.num_crops).append(torch.tensor(tokens.opening))
-        return PrefilledPrompt(loaded.model, prompt)
+        prefilled = PrefilledPrompt(loaded.model, prompt)
+        if prefilled.logits.isnan().any():
+            raise FloatingPointError(
+                f"{self._model_name} computes numbers that are not finite in {loaded.model.dtype}; set dtype "
+                "to 'bfloat16' or 'float32'"
+            )
+        return prefilled
 
     def _prepare(self, loaded: _Loaded, requests: Sequence[RankRequest], num_crops: int) -> Prompt:
         from .decoding import Prompt
@@ -249,15 +259,18 @@ class LocalPhi3Vision:
             encoded = [self._encode(loaded, image, num_crops) for image in request.images]
             features += [each for each, _ in encoded]
             sizes.append([size for _, size in encoded])
-        texts = [_chat(request.prompt, len(request.images)) for request in requests]
+        texts = [self._chat(loaded, request) for request in requests]
         inputs = loaded.processor(text=texts, image_sizes=sizes).to(loaded.model.device)
         return Prompt(inputs["input_ids"], inputs["attention_mask"], tuple(features))
 
+    def _chat(self, loaded: _Loaded, request: RankRequest) -> str:
+        tags = "".join(f"<|image_{number}|>\n" for number in range(1, len(request.images) + 1))
+        words = self._control_tokens.get(lambda: ControlTokens(loaded.processor.tokenizer))
+        return f"<|user|>\n{tags}{words.broken(request.prompt)}<|end|>\n{_CONTEXT}"
+
     def _encode(self, loaded: _Loaded, image: Image, num_crops: int) -> tuple[torch.Tensor, list[int]]:
         """Return a picture's features and padded size, kept for the next prompts about it."""
-        digest = hashlib.sha256(f"{num_crops} {image.mode} {image.size}".encode())
-        digest.update(image.tobytes())
-        key = digest.digest()
+        key = num_crops, pixels_digest(image)
         if key not in self._features:
             pixels = loaded.processor.image_processor(image, num_crops=num_crops)
             features = loaded.model.get_image_features(pixels["pixel_values"], pixels["image_sizes"])
@@ -293,9 +306,3 @@ def _num_labels(requests: Sequence[RankRequest]) -> int:
     if len(counts) != 1 or min(counts) < 1:
         raise ValueError(f"the requests of a batch must rank equally many labels, got {sorted(counts)}")
     return counts.pop()
-
-
-def _chat(prompt: str, num_images: int) -> str:
-    tags = "".join(f"<|image_{number}|>\n" for number in range(1, num_images + 1))
-    # Texts of users and documents must not be read as tags, or as the end of the turn.
-    return f"<|user|>\n{tags}{prompt.replace('<|', '< |')}<|end|>\n{_CONTEXT}"
