@@ -9,19 +9,35 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..images.access import ImageAccess
-from ..images.sources import ImageLoadError, describe_source
+from ..images.errors import ImageLoadError, ImageNotFoundError
+from ..images.files import read_start
+from ..images.sources import begins_as_picture
 from ..schema.nodes import ImageTextNode, make_image_node
+from .listing import FoundFile, list_folder, parse_glob
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo"}
+    | {".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".avifs"}
+    | {".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".pfm"}
+    | {".heic", ".heics", ".heif", ".heifs", ".hif"}
 )
-"""File name endings that a folder is searched for, in lower case."""
+"""File name endings that say that a file is a picture, in lower case."""
+
+NOT_A_PICTURE = "not a picture: neither its name nor its first bytes are those of a known format"
+"""Reason of files in a folder that were never meant to be pictures."""
+
+_START_BYTES = 32
 
 
 class SkippedImage(NamedTuple):
-    """A file that :func:`load_image_nodes` left out, and why."""
+    """A file or folder that :func:`load_image_nodes` left out, and why.
+
+    Bytes of ``path`` that are not UTF-8 are surrogates, as Python writes them: ``open(path)`` works,
+    ``print(repr(path))`` too, ``print(path)`` may not.
+    """
 
     path: str
     reason: str
@@ -31,7 +47,8 @@ class ImageNodeList(list[ImageTextNode]):
     """The nodes that :func:`load_image_nodes` made.
 
     Attributes:
-        skipped: the files left out under ``on_error="skip"``.
+        skipped: the files left out: of a folder, those that are no pictures, and links to folders;
+            under ``on_error="skip"`` also pictures and folders that cannot be read.
     """
 
     def __init__(self, nodes: Iterable[ImageTextNode] = (), skipped: Iterable[SkippedImage] = ()) -> None:
@@ -40,7 +57,7 @@ class ImageNodeList(list[ImageTextNode]):
 
 
 def load_image_nodes(
-    source: str | Path | Iterable[str | Path],
+    source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     recursive: bool = True,
     glob: str | None = None,
@@ -55,27 +72,39 @@ def load_image_nodes(
     Every file is read and checked to its end, so that a broken one is found now and not in
     the middle of indexing. Nodes hold paths and digests, never pixels.
 
+    In a folder, a file is a picture if its name ends as pictures do (:data:`IMAGE_SUFFIXES`) or its first
+    bytes are those of one; so a picture without an ending, or with a wrong one, is loaded. Others
+    (``README.txt``, films, ``Thumbs.db``) and links to folders, which are not followed, are listed in
+    ``.skipped`` with the reason, whatever ``on_error`` says. Pictures, folders, and files of which nobody
+    can tell because they cannot be opened, follow ``on_error`` if they cannot be read. Hidden files and
+    folders, whose names begin with a dot, are left out and not listed.
+
+    HEIC, the format of iPhones, needs pillow-heif (``pip install pillow-heif``, or the extra ``heif``);
+    without it such a picture cannot be read, and the reason says so.
+
     Args:
-        source: a folder, one file, or many files.
-        recursive: search the folder's subfolders too (links to folders are not followed).
-        glob: which files of the folder to take, for instance ``"*.jpg"``. Default: all files
-            whose name ends as pictures do (:data:`IMAGE_SUFFIXES`) and does not start with a dot.
+        source: a folder, one file, or many files. Files given one by one all count as pictures.
+        recursive: search the folder's subfolders too.
+        glob: which files of the folder to look at, for instance ``"*.jpg"``, ``"2024/*"``, ``"**/front.*"``.
+            Names that begin with a dot are matched only by a part that does so as well. Default: all.
         text: makes a picture's caption from its path; it is embedded together with the picture.
         metadata: added to each node's metadata; a mapping, or a function of the path.
-        on_error: ``"raise"`` stops at the first picture that cannot be read, ``"skip"`` leaves
-            such files out, logs a warning for each, and lists them in ``.skipped``.
+        on_error: ``"raise"`` stops at the first picture or folder that cannot be read, ``"skip"`` leaves
+            it out, logs a warning, and lists it in ``.skipped``.
         show_progress: show a progress bar.
         data_root: the only folder that pictures are read from, ``..`` and symbolic links resolved. Set it
             where the files' names come from others, or to keep links from leading out of the folder.
 
     Returns:
         A list of nodes in sorted path order (files: in the order given, doubles once), with an
-        attribute ``skipped``.
+        attribute ``skipped``, in the same order. If no picture was found, a warning says how many
+        files were looked at.
 
     Raises:
         FileNotFoundError: ``source`` does not exist.
-        ImageLoadError: a picture cannot be read and ``on_error="raise"``.
-        ValueError: ``on_error`` is neither of its values.
+        ImageLoadError: a picture or a folder cannot be read, or a name is not UTF-8 (which neither nodes nor
+            stores can hold), and ``on_error="raise"``.
+        ValueError: ``on_error`` is neither of its values, or ``glob`` is empty, absolute or has ``..``.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -83,14 +112,21 @@ def load_image_nodes(
 
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-    paths = _list_files(source, recursive=recursive, glob=glob)
+    files = _list_files(source, recursive=recursive, glob=glob)
     access = ImageAccess(data_root=data_root)
 
-    def load(path: Path) -> ImageTextNode | ImageLoadError:
+    def load(file: FoundFile) -> ImageTextNode | ImageLoadError | str:
+        """Return the node, or the error that follows on_error, or why the file is none of our business."""
         try:
-            extra = metadata(path) if callable(metadata) else metadata
-            caption = text(path) if text else ""
-            return make_image_node(path, text=caption, metadata=extra, id_=None, access=access)
+            if isinstance(file.problem, ImageLoadError):
+                raise file.problem
+            if file.problem is not None:
+                return file.problem
+            if not (file.given or _looks_like_picture(file.path, data_root)):
+                return NOT_A_PICTURE
+            _check_name(file.path)
+            caption, extra = _call_for_file(file.path, text, metadata)
+            return make_image_node(file.path, text=caption, metadata=extra, id_=None, access=access)
         except ImageLoadError as error:
             if on_error == "raise":
                 raise
@@ -100,35 +136,76 @@ def load_image_nodes(
     with ThreadPoolExecutor(thread_name_prefix="load-images") as pool:
         try:
             loaded = tqdm(
-                pool.map(load, paths), total=len(paths), desc="Loading images", disable=not show_progress
+                pool.map(load, files), total=len(files), desc="Loading images", disable=not show_progress
             )
-            for path, outcome in zip(paths, loaded, strict=True):
-                if isinstance(outcome, ImageLoadError):
-                    logger.warning("Skipped %s: %s", describe_source(path), outcome.reason)
-                    result.skipped.append(SkippedImage(str(path), outcome.reason))
-                else:
+            for file, outcome in zip(files, loaded, strict=True):
+                if isinstance(outcome, ImageTextNode):
                     result.append(outcome)
+                    continue
+                failed = isinstance(outcome, ImageLoadError)
+                reason = outcome.reason if isinstance(outcome, ImageLoadError) else outcome
+                # %r: a name may hold line ends, and bytes that cannot be printed
+                logger.log(
+                    logging.WARNING if failed else logging.INFO, "Skipped %r: %s", str(file.path), reason
+                )
+                result.skipped.append(SkippedImage(str(file.path), reason))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if not result:
+        logger.warning(
+            "No picture was found. %d files and folders were looked at, hidden ones left out; "
+            ".skipped of the result says why each was not loaded.",
+            len(files),
+        )
     return result
 
 
+def _looks_like_picture(path: Path, data_root: str | os.PathLike[str] | None) -> bool:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    return begins_as_picture(read_start(path, _START_BYTES, name=repr(str(path)), data_root=data_root))
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ImageLoadError(repr(str(path)), "its name is not UTF-8; rename it") from error
+
+
+def _call_for_file(
+    path: Path,
+    text: Callable[[Path], str] | None,
+    metadata: Mapping[str, Any] | Callable[[Path], Mapping[str, Any]] | None,
+) -> tuple[str, Mapping[str, Any] | None]:
+    """Return caption and metadata of a file."""
+    try:
+        extra = metadata(path) if callable(metadata) else metadata
+        return text(path) if text else "", extra
+    except FileNotFoundError as error:
+        if os.path.exists(path):  # noqa: PTH110 (Path's raises) - the caller's function looked for another file
+            raise
+        raise ImageNotFoundError(repr(str(path)), "no such file") from error
+
+
 def _list_files(
-    source: str | Path | Iterable[str | Path], *, recursive: bool, glob: str | None
-) -> list[Path]:
-    if not isinstance(source, (str, Path)):
-        return list(dict.fromkeys(Path(path).expanduser().absolute() for path in source))
-    root = Path(source).expanduser().absolute()
-    if not root.exists():
-        raise FileNotFoundError(f"no such file or folder: {str(root)!r}")
-    if not root.is_dir():
-        return [root]
-    found = root.rglob(glob or "*") if recursive else root.glob(glob or "*")
-    if glob is not None:
-        return sorted(path for path in found if not path.is_dir())
-    return sorted(
-        path
-        for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    )
+    source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, recursive: bool, glob: str | None
+) -> list[FoundFile]:
+    if not isinstance(source, (str, os.PathLike)):
+        return [FoundFile(path, given=True) for path in dict.fromkeys(map(_absolute, source))]
+    pattern = parse_glob("*" if glob is None else glob, recursive=recursive)
+    root = _absolute(source)
+    if os.path.isdir(root):  # noqa: PTH112 (Path's raises where a folder above may not be searched)
+        return list_folder(root, pattern)
+    try:
+        root.lstat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"no such file or folder: {str(root)!r}") from error
+    except (OSError, ValueError):  # there may be one, out of reach: reading it will tell
+        pass
+    return [FoundFile(root, given=True)]
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (Path's raises for unknown users)

@@ -17,6 +17,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ImageLoadError
+from .heif import is_heif, register_heif
 from .memory import check_memory
 from .modes import encode_lossless, to_standard_mode
 from .structure import check_structure
@@ -32,8 +33,11 @@ MAX_IMAGE_PIXELS = 89_478_485
 MAX_ASPECT_RATIO = 1000
 """Longer side over shorter side above which a picture is refused; no model sees anything in it."""
 
-IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "PPM")
-"""Formats that are decoded. Others Pillow knows (EPS starts Ghostscript, PDF …) are refused."""
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "PPM", "HEIF")
+"""Formats that are decoded. Others Pillow knows (EPS starts Ghostscript, PDF …) are refused.
+
+HEIF needs pillow-heif, see ``heif.py``.
+"""
 
 OPTIONAL_FORMATS = ("JPEG2000",)
 """Formats that few need, decoded only where ``formats`` names them.
@@ -130,6 +134,8 @@ def _open(data: bytes, name: str, max_pixels: int, formats: Sequence[str]) -> Im
     from PIL import Image as PILImage
 
     check_structure(data, name)
+    if "HEIF" in formats and is_heif(data):
+        register_heif(name)
     image = PILImage.open(BytesIO(data), formats=_available(formats))
     _check_pixels(image, name, max_pixels)
     check_memory(image, name, max_pixels)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import ImageLoadError, ImageNotFoundError
@@ -43,13 +45,29 @@ def read_file(
         ImageLoadError: not a regular file, too large, not readable, or outside of ``data_root``; of a
             file outside nothing is looked at, so the error does not tell whether it exists.
     """
+    with _opened(path, name, data_root) as descriptor:
+        return _read_descriptor(descriptor, max_bytes, name)
+
+
+def read_start(
+    path: Path, length: int, *, name: str, data_root: str | os.PathLike[str] | None = None
+) -> bytes:
+    """Return a file's first bytes, at most ``length``; everything else as :func:`read_file`."""
+    with _opened(path, name, data_root) as descriptor:
+        _check_regular(os.fstat(descriptor), name)
+        return os.read(descriptor, length)
+
+
+@contextmanager
+def _opened(path: Path, name: str, data_root: str | os.PathLike[str] | None) -> Iterator[int]:
+    """Yield the file's descriptor; errors, those of reading it, too, become ImageLoadError."""
     try:
         if data_root is None:
             descriptor = _open_file(str(path), name)
         else:
             descriptor = _open_below(*_split_at_root(path, data_root, name), name)
         try:
-            return _read_descriptor(descriptor, max_bytes, name)
+            yield descriptor
         finally:
             os.close(descriptor)
     except ImageLoadError:

@@ -39,9 +39,9 @@ _PICTURE_START = re.compile(
     rb"|RIFF....WEBP"
     rb"|II[*+]\0|MM\0[*+]"  # TIFF, BigTIFF
     rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"  # BMP: its second header has one of these lengths
-    rb"|\0\0..ftyp"  # AVIF, HEIC
+    rb"|\0\0..ftyp(?:avi[fs]|mi[af]1|msf1|he[iv][cxms])"  # AVIF, HEIC; other names are films
     rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51"  # JPEG 2000
-    rb"|P[1-7FfPy][\s\d]",  # PPM and relatives
+    rb"|P(?:[1-7Ff]|yP|yRGBA|yCMYK)\s+[#\d]",  # PPM and relatives
     re.DOTALL,
 )
 """How pictures begin."""
@@ -101,7 +101,12 @@ def is_base64(source: str) -> bool:
     if len(source) > _LONGEST_PATH:
         return True
     start = "".join(source.split())[:_SHORTEST_BASE64]
-    return _PICTURE_START.match(decode_base64(start[: len(start) // 4 * 4], "")) is not None
+    return begins_as_picture(decode_base64(start[: len(start) // 4 * 4], ""))
+
+
+def begins_as_picture(start: bytes) -> bool:
+    """Tell whether a file's first 32 bytes are those of a picture, of a format that can be decoded."""
+    return _PICTURE_START.match(start) is not None
 
 
 def decode_base64(text: str, name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""loader.py: folders with good and bad files."""
+"""folders.py: folders with good and bad files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_folder_is_searched_recursively_in_sorted_order(pictures: list[Path]) ->
     nodes = load_image_nodes(root)
     names = [node.metadata["file_name"] for node in nodes]
     assert names == [f"picture-{i}.png" for i in range(6)] + ["deep.JPG"]
-    assert nodes.skipped == []
+    assert [Path(path).name for path, _ in nodes.skipped] == ["notes.txt"]
     assert len(load_image_nodes(root, recursive=False)) == 6
     assert len(load_image_nodes(root, glob="picture-[12].*")) == 2
 
