@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": set(),
     "schema": {"images"},
     "data": {"images", "schema"},
-    "vlm": {"models", "demo", "lazy", "logs"},
+    "vlm": {"models", "demo", "images", "lazy", "logs"},
     "embeddings": {"models", "demo", "lazy", "images", "schema"},
     "milvus": {"embeddings", "schema", "images"},
     "reranking": {"vlm", "schema", "images", "lazy", "logs"},
