@@ -1,7 +1,4 @@
-"""HEIF (HEIC), the format of iPhones' pictures: decoded by pillow-heif, where that is installed.
-
-Its decoder turns pictures upright itself, unlike the other formats', whose EXIF orientation is ignored.
-"""
+"""HEIF (HEIC), the format of iPhones' pictures: decoded by pillow-heif, where that is installed."""
 
 from __future__ import annotations
 

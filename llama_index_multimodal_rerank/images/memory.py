@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 MAX_DECODING_BYTES = 1 << 30
 """Memory that decoding one picture may take, beside its encoded bytes: 1 GiB."""
 
-BYTES_PER_PIXEL = {"AVIF": 24, "JPEG2000": 25, "WEBP": 17, "progressive": 12}
+BYTES_PER_PIXEL = {"AVIF": 24, "HEIF": 16, "JPEG2000": 25, "WEBP": 17, "progressive": 12}
 """Memory that decoders take at their peak, in bytes a pixel. All others: 4, the picture itself.
 
 WebP and AVIF hold the picture several times, AVIF planes of 16 bits; progressive JPEG all coefficients.
+HEIF took 7.5 with 8 bits a channel; twice that is allowed for.
 """
 
 MAX_SLOW_PIXELS = 1_000_000
