@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 from tests.support.phi3_vision_golden import GOLDEN, read_json, seeded_weights
-from tests.support.visualized_bge_golden import write_folder
+from tests.support.visualized_bge_golden import FULL_BASE, FULL_M3, NO_FULL_SIZE, TINY_BERT, write_folder
 
 SHARD_BYTES = 2**30
 STOP_TOKENS = ("<|endoftext|>", "<|end|>")
@@ -48,7 +48,10 @@ def visualized_bge_folder(folder: Path, *, model: str = "base", tiny: bool = Fal
         ValueError: the folder is there, and the tiny model was asked for.
     """
     if not (folder / "config.json").exists():
-        return write_folder(folder, "tiny_bert" if tiny else f"full_{model}")
+        full = {"base": FULL_BASE, "m3": FULL_M3}[model]
+        if not tiny and full is None:
+            raise ValueError(NO_FULL_SIZE)
+        return write_folder(folder, TINY_BERT if tiny else str(full))
     if tiny:
         raise ValueError(f"{folder} holds a checkpoint already; leave it out, or the tiny model")
     return folder

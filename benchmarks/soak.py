@@ -21,6 +21,7 @@ from llama_index_multimodal_rerank import Phi3VisionRerank, VisualizedBGEEmbeddi
 from tests.support.drawing import draw_picture
 from tests.support.mixed_load import make_jobs, run, same
 from tests.support.tiny_phi3_vision import write_folder as write_phi3
+from tests.support.visualized_bge_golden import TINY_BERT
 from tests.support.visualized_bge_golden import write_folder as write_bge
 
 ALLOWED_GROWTH = 0.05
@@ -41,7 +42,7 @@ def main() -> None:
         for seed, path in enumerate(pictures):
             draw_picture(seed).save(path)
         embed_model = VisualizedBGEEmbedding(
-            model_name=str(write_bge(folder / "bge", "tiny_bert")), device="cpu", dtype="float32"
+            model_name=str(write_bge(folder / "bge", TINY_BERT)), device="cpu", dtype="float32"
         )
         (folder / "phi3").mkdir()
         reranker = Phi3VisionRerank(

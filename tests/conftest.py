@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from support.drawing import draw_picture
-from support.visualized_bge_golden import write_folder
+from support.golden import SETS, golden_root
+from support.visualized_bge_golden import TINY_BERT, config, write_folder
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue
@@ -24,7 +25,9 @@ settings.load_profile("patient")
 # test is the installed one.
 sys.path.append(str(Path(__file__).parent.parent))
 
-GOLDEN = Path(__file__).parent / "golden"
+
+def pytest_report_header() -> str:
+    return "golden sets: " + ", ".join(str(golden_root(name) / name) for name in SETS)
 
 
 @pytest.fixture
@@ -48,13 +51,13 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny Visualized BGE (64 dimensions) of seeded weights."""
-    return write_folder(tmp_path_factory.mktemp("tiny-bert") / "model", "tiny_bert")
+    """A folder with the golden set's small Visualized BGE on BERT, of seeded weights."""
+    return write_folder(tmp_path_factory.mktemp("tiny-bert") / "model", TINY_BERT)
 
 
 @pytest.fixture(scope="session")
 def embed_model(tiny_checkpoint: Path) -> VisualizedBGEEmbedding:
     """A loaded tiny model; do not change its fields."""
     model = VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", dtype="float32")
-    assert model.dim == 64
+    assert model.dim == config(TINY_BERT).text.hidden_size
     return model

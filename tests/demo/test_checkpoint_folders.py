@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import safe_open
+from support.visualized_bge_golden import TINY_BERT, config
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 from llama_index_multimodal_rerank.demo import checkpoints
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 from llama_index_multimodal_rerank.vlm.phi3_vision import LocalPhi3Vision
+
+DIM = config(TINY_BERT).text.hidden_size
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def test_demo_is_in_the_package_and_not_in_the_current_folder(
     shutil.copytree(tiny_checkpoint, package / "embedder")
     (tmp_path / "demo").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert VisualizedBGEEmbedding(model_name="demo", device="cpu").dim == 64
+    assert VisualizedBGEEmbedding(model_name="demo", device="cpu").dim == DIM
     with pytest.raises(OSError, match="The folder demo holds 0 weights files"):
         _ = VisualizedBGEEmbedding(model_name="./demo", device="cpu").dim
 
@@ -48,7 +51,7 @@ def test_demo_asks_no_hub(package: Path, tiny_checkpoint: Path, monkeypatch: pyt
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     shutil.copytree(tiny_checkpoint, package / "embedder")
     vector = VisualizedBGEEmbedding(model_name="demo", device="cpu").get_text_embedding("a mug")
-    assert len(vector) == 64
+    assert len(vector) == DIM
 
 
 def test_missing_checkpoint_says_what_to_do(package: Path) -> None:

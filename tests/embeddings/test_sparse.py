@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from llama_index.core import VectorStoreIndex
+from support.visualized_bge_golden import CASES, GOLDEN, TINY_XLMR
 from transformers import AutoTokenizer, XLMRobertaConfig, XLMRobertaModel
 
 from llama_index_multimodal_rerank import (
@@ -21,7 +22,7 @@ from llama_index_multimodal_rerank import (
     milvus_store,
 )
 
-TOKENIZER = Path(__file__).parents[1] / "golden" / "visualized_bge" / "tokenizer_xlmr"
+TOKENIZER = GOLDEN / CASES["models"][TINY_XLMR]["tokenizer"]
 
 
 @pytest.fixture(params=["FlagEmbedding, where it imports", "native"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import doctest
-import json
 import os
 import pickle
 import subprocess
@@ -24,8 +23,10 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent
 from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
-from PIL import Image
+from PIL import ExifTags, Image
+from support import visualized_bge_golden
 from support.drawing import draw_picture
+from support.visualized_bge_golden import IMAGES, TINY_BERT
 
 from llama_index_multimodal_rerank import ImageLoadError, ImageText, VisualizedBGEEmbedding, image_node
 from llama_index_multimodal_rerank.embeddings import visualized_bge
@@ -33,18 +34,15 @@ from llama_index_multimodal_rerank.images.access import ImageAccess
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 from llama_index_multimodal_rerank.schema.nodes import ImageTextNode
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "visualized_bge"
 Vector = list[float]
 
 
-def golden(case: str) -> np.ndarray:
-    with np.load(GOLDEN / "golden_tiny_bert.npz") as arrays:
-        return np.asarray(arrays[f"{case}/embedding"])
+def golden(case: str, kind: str = "embedding") -> np.ndarray:
+    return visualized_bge_golden.golden(TINY_BERT)[f"{case}/{kind}"]
 
 
 def case_of(kind: str) -> tuple[str, dict[str, Any]]:
-    cases = json.loads((GOLDEN / "cases.json").read_text())["models"]["tiny_bert"]["cases"]
-    case = next(case for case in cases if case["kind"] == kind and "weight_scale" not in case)
+    case = visualized_bge_golden.case_of(TINY_BERT, kind)
     return case["id"], case
 
 
@@ -71,7 +69,7 @@ async def test_every_method_gives_the_reference_vector(embed_model: VisualizedBG
         assert_close(vector, expected)
 
     case, facts = case_of("image")
-    image = GOLDEN / "images" / facts["images"][0]
+    image = IMAGES / facts["images"][0]
     expected = golden(case)[0]
     for vector in (
         embed_model.get_image_embedding(image),
@@ -84,7 +82,7 @@ async def test_every_method_gives_the_reference_vector(embed_model: VisualizedBG
         assert_close(vector, expected)
 
     case, facts = case_of("image_text")
-    image, text = GOLDEN / "images" / facts["images"][0], facts["texts"][0]
+    image, text = IMAGES / facts["images"][0], facts["texts"][0]
     expected = golden(case)[0]
     for vector in (
         embed_model.get_image_text_embedding(text, image),
@@ -258,8 +256,7 @@ def test_normalize_false(tiny_checkpoint: Path) -> None:
         model_name=str(tiny_checkpoint), device="cpu", dtype="float32", normalize=False
     )
     case, facts = case_of("text")
-    with np.load(GOLDEN / "golden_tiny_bert.npz") as arrays:
-        expected = arrays[f"{case}/embedding_raw"][0]
+    expected = golden(case, "embedding_raw")[0]
     assert_close(raw.get_text_embedding(facts["texts"][0]), expected, 1e-4)
 
 
@@ -443,7 +440,7 @@ def test_a_failed_load_can_be_tried_again(tiny_checkpoint: Path, tmp_path: Path)
     with pytest.raises(OSError):  # noqa: PT011
         model.get_text_embedding("a")
     (tmp_path / "late").symlink_to(tiny_checkpoint)
-    assert len(model.get_text_embedding("a")) == 64
+    assert len(model.get_text_embedding("a")) == model.dim
 
 
 @pytest.mark.parametrize(
@@ -501,8 +498,11 @@ def test_pickle_is_small_and_copies_share_the_model(embed_model: VisualizedBGEEm
     assert copy.deepcopy(embed_model).model is embed_model.model
 
 
-def test_exif_switch_changes_the_vector_and_the_fingerprint(tiny_checkpoint: Path) -> None:
-    path = GOLDEN / "images" / "exif_orientation.jpg"
+def test_exif_switch_changes_the_vector_and_the_fingerprint(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "turned.png"
+    picture = draw_picture(0, (320, 200))
+    picture.getexif()[ExifTags.Base.Orientation] = 6  # to be turned to the right
+    picture.save(path, exif=picture.getexif())
     as_stored, turned = (
         VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", apply_exif_orientation=flag)
         for flag in (False, True)

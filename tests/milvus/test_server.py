@@ -55,4 +55,4 @@ def test_by_default_a_store_reads_what_it_wrote_itself(
 ) -> None:
     store = place.open(embed_model, consistency_level="Session")
     fill(store, embed_model, pictures[0].parent)
-    assert len(search(store, [1.0] * 64)) == 6
+    assert len(search(store, [1.0] * store.dim)) == 6

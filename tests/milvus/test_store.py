@@ -96,9 +96,9 @@ def test_writes_are_flushed_before_the_next_search(
     flush = store.client.flush
     store.client.flush = lambda name: (flushed.append(name), flush(name))  # type: ignore[method-assign]
     for _ in range(3):
-        assert len(search(store, [1.0] * 64)) == 6
+        assert len(search(store, [1.0] * store.dim)) == 6
     assert flushed == ["images"]
     store.add(list(embed_model([image_node(draw_picture(9))])))
     assert flushed == ["images"]
-    assert len(search(store, [1.0] * 64)) == 7
+    assert len(search(store, [1.0] * store.dim)) == 7
     assert flushed == ["images"] * 2

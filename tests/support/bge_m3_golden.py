@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,16 +12,13 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from .golden import golden_root, load_seeded_weights
+
 NAME = "bge_m3_sparse"
 
 
-def _root() -> Path:
-    """The folder in ``GOLDEN_DIR`` if it has this set (tokenizer and numbers belong together), else ours."""
-    other = os.environ.get("GOLDEN_DIR")
-    return Path(other) if other and Path(other, NAME).is_dir() else Path(__file__).parents[1] / "golden"
-
-
-ROOT = _root()
+# Tokenizer and numbers belong together: both are of the folder that has this set.
+ROOT = golden_root(NAME)
 GOLDEN = ROOT / NAME
 
 
@@ -58,13 +53,7 @@ def write_checkpoint(folder: Path, weights: str = "model.safetensors") -> Path:
 def _tensors(
     prefix: str, shapes: Mapping[str, Sequence[int]], model: Mapping[str, Any]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    spec = importlib.util.spec_from_file_location(
-        "seeded_weights", ROOT / "visualized_bge" / "seeded_weights.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_seeded_weights(ROOT / "visualized_bge")
     for key, shape in shapes.items():
         exact_in_half_precision = module.seeded_array(prefix + key, shape, model["weights_seed"])
         yield key, torch.from_numpy(exact_in_half_precision * np.float32(model["weights_factor"]))

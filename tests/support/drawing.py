@@ -18,6 +18,28 @@ def draw_picture(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
+SHAPES = {
+    "square": (500, 500),
+    "wide": (660, 220),
+    "tall": (220, 660),
+    "tiny": (20, 15),
+    "one tile": (336, 336),
+    "transparent": (300, 180),
+    "gray": (257, 311),
+    "palette": (421, 173),
+}
+
+
+def draw(shape: str) -> Image.Image:
+    """The picture of a shape, in the mode that the name says; else RGB."""
+    picture = draw_picture(list(SHAPES).index(shape), SHAPES[shape])
+    if shape == "transparent":
+        picture.putalpha(draw_picture(99, picture.size).convert("L"))
+    return {"gray": lambda: picture.convert("L"), "palette": lambda: picture.quantize(40)}.get(
+        shape, lambda: picture
+    )()
+
+
 def draw_catalogue(folder: Path, count: int) -> Path:
     """Fill a folder with small pictures, 000.png and on; return it."""
     for seed in range(count):

@@ -144,9 +144,9 @@ def test_another_model_is_refused_and_named(
 
 def test_a_collection_of_unknown_origin_is_refused(place: Place, embed_model: VisualizedBGEEmbedding) -> None:
     foreign = MilvusVectorStore(
-        uri=place.uri, dim=64, collection_name=place.collection, use_async_client=False
+        uri=place.uri, dim=embed_model.dim, collection_name=place.collection, use_async_client=False
     )
-    foreign.add([TextNode(text="a", embedding=[0.0] * 64)], force_flush=True)
+    foreign.add([TextNode(text="a", embedding=[0.0] * embed_model.dim)], force_flush=True)
     with pytest.raises(EmbeddingMismatchError, match="was not made by milvus_store"):
         place.open(embed_model)
 
@@ -156,14 +156,14 @@ def test_an_empty_collection_left_by_an_interruption_is_adopted(
 ) -> None:
     MilvusVectorStore(
         uri=place.uri,
-        dim=64,
+        dim=embed_model.dim,
         collection_name=place.collection,
         similarity_metric="COSINE",
         use_async_client=False,
     )
     store = place.open(embed_model)
     fill(store, embed_model, pictures[0].parent)
-    assert len(search(store, [1.0] * 64)) == 6
+    assert len(search(store, [1.0] * store.dim)) == 6
 
 
 # -- filters, delete, upsert -----------------------------------------------------------------
@@ -187,11 +187,11 @@ def test_delete_takes_one_picture_and_nothing_else(
 ) -> None:
     node = image_node(pictures[0])
     store.delete("None")  # would delete every row whose node has no parent
-    assert len(search(store, [1.0] * 64)) == 6
+    assert len(search(store, [1.0] * store.dim)) == 6
     store.delete(node.ref_doc_id)
-    assert str(pictures[0]) not in search(store, [1.0] * 64)
+    assert str(pictures[0]) not in search(store, [1.0] * store.dim)
     store.delete_nodes([image_node(pictures[1]).node_id])
-    assert sorted(search(store, [1.0] * 64)) == [str(path) for path in pictures[2:]]
+    assert sorted(search(store, [1.0] * store.dim)) == [str(path) for path in pictures[2:]]
 
 
 def test_a_changed_picture_replaces_its_row(
@@ -199,7 +199,7 @@ def test_a_changed_picture_replaces_its_row(
 ) -> None:
     draw_picture(50).save(pictures[0])
     fill(store, embed_model, pictures[0].parent)
-    assert len(search(store, [1.0] * 64, 20)) == 6
+    assert len(search(store, [1.0] * store.dim, 20)) == 6
     result = store.query(
         VectorStoreQuery(query_embedding=embed_model.get_image_embedding(pictures[0]), similarity_top_k=1)
     )

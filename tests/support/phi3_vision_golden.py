@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "phi3_vision"
+from .golden import golden_root, load_seeded_weights
+
+GOLDEN = golden_root("phi3_vision") / "phi3_vision"
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "phi3_vision_hub"
 # One row or many, a batch or one by one, weights at other addresses: libraries add the same products in
 # another order. In float32 that moved logits of up to 4.5 by 1.9e-6, on three instruction sets. The least of
@@ -22,16 +23,7 @@ SAME_LOGITS = 1e-5
 NO_REFERENCE = f"the published configuration and tokenizer files are not at {REFERENCE}"
 
 
-def _load_seeded_weights() -> Any:
-    spec = importlib.util.spec_from_file_location("seeded_weights", GOLDEN / "seeded_weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-seeded_weights = _load_seeded_weights()
+seeded_weights = load_seeded_weights(GOLDEN)
 
 
 @cache
@@ -61,8 +53,14 @@ def cases() -> list[dict[str, Any]]:
     return read_json("cases.json")["cases"]
 
 
-def case_named(name: str) -> dict[str, Any]:
-    return next(case for case in cases() if case["name"] == name)
+def image_case() -> dict[str, Any]:
+    """A case with pictures."""
+    return next(case for case in cases() if case.get("images"))
+
+
+def crossing_case() -> dict[str, Any]:
+    """The case that grows past the original context while generating."""
+    return next(case for case in cases() if "generated_without_cache" in case)
 
 
 def tiny_state_dict() -> dict[str, torch.Tensor]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import json
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,10 +19,11 @@ from llama_index_multimodal_rerank.models.visualized_bge import (
     VisualizedBGEConfig,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "visualized_bge"
+from .golden import golden_root, load_seeded_weights, read_json
+
+GOLDEN = golden_root("visualized_bge") / "visualized_bge"
 IMAGES = GOLDEN / "images"
-CASES: dict[str, Any] = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))
-TINY = ("tiny_bert", "tiny_xlmr")
+CASES: dict[str, Any] = read_json(GOLDEN / "cases.json")
 # A batch or one by one, weights at other addresses: libraries add the same products in another order. In
 # float32 the specification saw normalised embeddings move by 2e-7; the least of the mistakes that it lists
 # moves them by 3e-6.
@@ -34,13 +32,7 @@ SAME = 2e-6
 
 @functools.cache
 def _seeded_weights() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("seeded_weights", GOLDEN / "seeded_weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["seeded_weights"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_seeded_weights(GOLDEN)
 
 
 def cases(model: str) -> list[dict[str, Any]]:
@@ -49,6 +41,16 @@ def cases(model: str) -> list[dict[str, Any]]:
 
 def case(model: str, case_id: str) -> dict[str, Any]:
     return next(case for case in cases(model) if case["id"] == case_id)
+
+
+def case_of(model: str, kind: str, **facts: Any) -> dict[str, Any]:
+    """The first case of a kind, with the model as it is, for which the facts hold."""
+    facts = {"reference": "ok", "weight_scale": None, **facts}
+    return next(
+        case
+        for case in cases(model)
+        if case["kind"] == kind and all(case.get(name) == value for name, value in facts.items())
+    )
 
 
 @functools.cache
@@ -66,7 +68,11 @@ def shapes(model: str) -> dict[str, tuple[int, ...]]:
 
 
 def config(model: str) -> VisualizedBGEConfig:
-    data = json.loads((GOLDEN / CASES["models"][model]["config"]).read_text(encoding="utf-8"))
+    return read_config(model, read_json(GOLDEN / CASES["models"][model]["config"]))
+
+
+def read_config(model: str, data: Mapping[str, Any]) -> VisualizedBGEConfig:
+    """Return the content of a set's ``config_*.json`` as our configuration."""
     text, vision = data["text"], data["vision"]
     return VisualizedBGEConfig(
         name=model,
@@ -96,6 +102,26 @@ def config(model: str) -> VisualizedBGEConfig:
             rope_grid_size=vision["rope_pretrained_grid"],
         ),
     )
+
+
+def _find(model_type: str, *, full_size: bool) -> str | None:
+    texts = {model: config(model).text for model in CASES["models"]}
+    return next(
+        (
+            model
+            for model, text in texts.items()
+            if text.model_type == model_type and (text.num_hidden_layers >= 12) == full_size
+        ),
+        None,
+    )
+
+
+# A set has a small model of each kind, and may have those of the released sizes.
+TINY_BERT, TINY_XLMR = str(_find("bert", full_size=False)), str(_find("xlm-roberta", full_size=False))
+FULL_BASE, FULL_M3 = _find("bert", full_size=True), _find("xlm-roberta", full_size=True)
+TINY = (TINY_BERT, TINY_XLMR)
+FULL = tuple(model for model in (FULL_BASE, FULL_M3) if model)
+NO_FULL_SIZE = "the golden set has no model of this released size"
 
 
 def _tensors(model: str, scale: dict[str, Any] | None) -> Iterator[tuple[str, torch.Tensor]]:

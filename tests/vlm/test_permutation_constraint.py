@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.phi3_vision_golden import GOLDEN, NO_REFERENCE, REFERENCE
 from transformers import PreTrainedTokenizerFast
 
 from llama_index_multimodal_rerank.vlm.permutation_constraint import (
@@ -19,8 +20,7 @@ from llama_index_multimodal_rerank.vlm.permutation_constraint import (
     tokenize_list,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "phi3_vision" / "tokenizer"
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "phi3_vision_hub"
+TOKENIZER = GOLDEN / "tokenizer"
 CONTEXT = "<|assistant|>\n"
 
 
@@ -31,12 +31,10 @@ def load(folder: Path) -> PreTrainedTokenizerFast:
 @pytest.fixture(
     scope="module",
     params=[
-        GOLDEN,
+        TOKENIZER,
         pytest.param(
             REFERENCE,
-            marks=pytest.mark.skipif(
-                not REFERENCE.is_dir(), reason=f"the published tokenizer files are not at {REFERENCE}"
-            ),
+            marks=pytest.mark.skipif(not REFERENCE.is_dir(), reason=NO_REFERENCE),
         ),
     ],
     ids=["golden", "published"],
@@ -45,7 +43,8 @@ def tokenizer(request):
     return load(request.param)
 
 
-golden_tokenizer = load(GOLDEN)
+golden_tokenizer = load(TOKENIZER)
+VOCABULARY = len(golden_tokenizer)
 golden_tokens = {
     n: tokenize_list(golden_tokenizer, n, context=CONTEXT, ending=REASON) for n in (1, 2, 9, 12, 25)
 }
@@ -113,8 +112,8 @@ def decode(tokens, logits, *, order=None, steps=None):
 )
 def test_any_logits_decode_to_a_complete_permutation(n, seed, share, poison):
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(50, 512, generator=generator) * 30
-    holes = torch.rand(50, 512, generator=generator) < share
+    logits = torch.randn(50, VOCABULARY, generator=generator) * 30
+    holes = torch.rand(50, VOCABULARY, generator=generator) < share
     logits[holes] = (-torch.inf, torch.nan, torch.inf)[poison]
     tokens = golden_tokens[n]
 
@@ -186,7 +185,7 @@ def test_first_label_probabilities_by_hand():
 
 def test_after_the_list_the_model_is_free():
     tokens = golden_tokens[2]
-    logits = torch.zeros(1, 512)
+    logits = torch.zeros(1, VOCABULARY)
     logits[0, 100] = 50.0
 
     constraint, processor, ids = decode(tokens, logits, steps=tokens.longest + 3)
@@ -197,7 +196,7 @@ def test_after_the_list_the_model_is_free():
 
 def test_a_given_order_is_written_whatever_the_logits():
     order = (4, 1, 8, 0, 2, 3, 7, 6, 5)
-    constraint, _, ids = decode(golden_tokens[9], torch.randn(50, 512), order=order)
+    constraint, _, ids = decode(golden_tokens[9], torch.randn(50, VOCABULARY), order=order)
 
     assert read_list(constraint, ids).order == order
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import phi3_vision_golden as golden
+from support.drawing import draw
 from transformers import DynamicCache
 
 from llama_index_multimodal_rerank.models.phi3_vision import (
@@ -26,7 +26,7 @@ from llama_index_multimodal_rerank.models.phi3_vision.cache_argument import (
 
 @pytest.fixture
 def inputs(processor: Phi3VisionProcessor) -> dict[str, Any]:
-    return dict(processor("<|image_1|> what?", golden.picture("exact_336x336"), num_crops=1))
+    return dict(processor("<|image_1|> what?", draw("one tile"), num_crops=1))
 
 
 @pytest.mark.parametrize("name", CACHE_NAMES)

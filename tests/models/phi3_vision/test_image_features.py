@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from support import phi3_vision_golden as golden
+from support.drawing import draw
 
 from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionForConditionalGeneration,
@@ -67,7 +68,7 @@ def test_features_stay_the_same_after_outputs_were_captured(
     ask: Any, load_tiny: Any, processor: Phi3VisionProcessor
 ) -> None:
     model = load_tiny(attn_implementation="eager")  # the only attention that gives its weights
-    inputs = processor("<|image_1|> what?", golden.picture("exact_336x336"), num_crops=1)
+    inputs = processor("<|image_1|> what?", draw("one tile"), num_crops=1)
     (before,) = model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
     for _ in range(2):  # hooks are installed by the first call; the tower has run before
         ask(model, inputs)
@@ -83,7 +84,7 @@ def test_the_tower_leaves_out_its_last_layer(load_tiny: Any, processor: Phi3Visi
     layers = getattr(tower, "vision_model", tower).encoder.layers
     for number, layer in enumerate(layers):
         layer.register_forward_hook(lambda *_, number=number: ran.append(number))
-    inputs = processor("<|image_1|> what?", golden.picture("exact_336x336"), num_crops=1)
+    inputs = processor("<|image_1|> what?", draw("one tile"), num_crops=1)
     model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
     assert ran == list(range(len(layers) - 1))
 
@@ -101,7 +102,7 @@ def test_blocks_of_four_patches_are_joined_in_reading_order() -> None:
 def test_a_batch_of_pictures_equals_one_by_one_and_unused_views_do_not_matter(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
-    images = golden.pictures(["wide_660x220", "square_500", "tall_220x660"])
+    images = [draw("wide"), draw("square"), draw("tall")]
     batch = processor.image_processor(images, num_crops=4)
     pixel_values = batch["pixel_values"].clone()
     pixel_values[0, 4:] = torch.nan  # three tiles are used, the fourth is not
@@ -132,7 +133,7 @@ def test_gradients_reach_the_separators_and_the_projector(
     load_tiny: Any, processor: Phi3VisionProcessor
 ) -> None:
     model = load_tiny()
-    inputs = processor("<|image_1|> what?", golden.picture("exact_336x336"), num_crops=1)
+    inputs = processor("<|image_1|> what?", draw("one tile"), num_crops=1)
     loss = model(**inputs, labels=inputs["input_ids"]).loss
     loss.backward()
     embedding = model.model.vision_embed_tokens

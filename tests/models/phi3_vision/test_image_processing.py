@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from support import phi3_vision_golden as golden
+from support.drawing import draw
 
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionImageProcessor
 
@@ -67,11 +68,11 @@ def test_tiles_are_bit_identical(name: str, num_crops: int) -> None:
 
 def test_a_batch_of_different_sizes_equals_one_by_one() -> None:
     processor = Phi3VisionImageProcessor(num_crops=4)
-    names = ["wide_660x220", "rgba_300x180", "tall_220x660", "gray_257x311", "palette_421x173"]
-    together = processor(golden.pictures(names))
+    names = ["wide", "transparent", "tall", "gray", "palette"]
+    together = processor([draw(name) for name in names])
     assert together["pixel_values"].shape == (5, 5, 3, 336, 336)
     for row, name in enumerate(names):
-        alone = processor(golden.picture(name))
+        alone = processor(draw(name))
         assert torch.equal(together["pixel_values"][row], alone["pixel_values"][0])
         assert torch.equal(together["image_sizes"][row], alone["image_sizes"][0])
 
@@ -97,12 +98,11 @@ def test_other_inputs_are_refused(images: object) -> None:
         Phi3VisionImageProcessor()(images)
 
 
-def test_a_path_is_opened_and_other_strings_are_refused() -> None:
+def test_a_path_is_opened_and_other_strings_are_refused(tmp_path: Path) -> None:
     processor = Phi3VisionImageProcessor(num_crops=1)
-    path = str(golden.GOLDEN / "images" / "square_500.png")
-    assert torch.equal(
-        processor(path)["pixel_values"], processor(golden.picture("square_500"))["pixel_values"]
-    )
+    path = tmp_path / "square.png"
+    draw("square").save(path)
+    assert torch.equal(processor(str(path))["pixel_values"], processor(draw("square"))["pixel_values"])
     with pytest.raises(ValueError, match="no_such_picture"):
         processor("no_such_picture.png")
 
@@ -113,14 +113,14 @@ def test_no_picture_and_zero_crops_are_refused() -> None:
     with pytest.raises(ValueError, match="num_crops is 0"):
         Phi3VisionImageProcessor(num_crops=0)
     with pytest.raises(ValueError, match="num_crops is 0"):
-        Phi3VisionImageProcessor()(golden.picture("square_500"), num_crops=0)
+        Phi3VisionImageProcessor()(draw("square"), num_crops=0)
     with pytest.raises(ValueError, match=r"2000x1 pixels"):
-        Phi3VisionImageProcessor(num_crops=4)([golden.picture("square_500"), Image.new("RGB", (2000, 1))])
+        Phi3VisionImageProcessor(num_crops=4)([draw("square"), Image.new("RGB", (2000, 1))])
 
 
 def test_numpy_output_and_unknown_tensor_types() -> None:
     processor = Phi3VisionImageProcessor(num_crops=1)
-    image = golden.picture("exact_336x336")
+    image = draw("one tile")
     out = processor(image, return_tensors="np")
     assert isinstance(out["pixel_values"], np.ndarray)
     assert np.array_equal(out["pixel_values"], processor(image)["pixel_values"].numpy())
@@ -129,7 +129,7 @@ def test_numpy_output_and_unknown_tensor_types() -> None:
 
 
 def test_the_callers_picture_is_left_alone() -> None:
-    image = golden.picture("rgba_300x180")
+    image = draw("transparent")
     before = image.copy()
     Phi3VisionImageProcessor(num_crops=4)(image)
     assert (image.mode, image.size, image.tobytes()) == (before.mode, before.size, before.tobytes())

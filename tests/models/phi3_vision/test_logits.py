@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support import phi3_vision_golden as golden
+from support.drawing import draw
 from transformers import Phi3Model, StaticCache
 
 from llama_index_multimodal_rerank.models.phi3_vision import (
@@ -63,20 +64,22 @@ def test_rotary_positions_equal_the_reference(size: str, factors: str) -> None:
     from llama_index_multimodal_rerank.models.phi3_vision.rotary_phi3_vision import Phi3VisionRotaryEmbedding
 
     arrays = golden.read_arrays("golden_rope.npz")
-    rotary = Phi3VisionRotaryEmbedding(Phi3VisionConfig(**golden.read_json(f"config_{size}.json")))
+    config = Phi3VisionConfig(**golden.read_json(f"config_{size}.json"))
+    rotary = Phi3VisionRotaryEmbedding(config)
     prefix = f"{size}/{factors}"
     positions = arrays[f"{prefix}/positions"]
     cos, sin = rotary(torch.zeros(1), torch.from_numpy(positions)[None])
     inv_freq = rotary.long_inv_freq if factors == "long" else rotary.original_inv_freq
-    assert (positions.max() + 1 > 4096) == (factors == "long")
+    assert (positions.max() + 1 > config.original_max_position_embeddings) == (factors == "long")
     expected = arrays[f"{prefix}/inv_freq"]
     assert golden.worst(inv_freq, expected) <= 1e-6
     # Processors differ in the last bit of a power: then the frequency is off by 2**-23 of itself, and so is
-    # the angle, which is up to 127,000 here.
+    # the angle, which is up to 127,000 for the released model.
     allowed = 1e-6 + 2.0**-23 * positions[:, None] * np.concatenate([expected, expected])
     assert (np.abs(cos[0].numpy() - arrays[f"{prefix}/cos"]) <= allowed).all()
     assert (np.abs(sin[0].numpy() - arrays[f"{prefix}/sin"]) <= allowed).all()
-    assert rotary.attention_scaling == pytest.approx(1.1902380714238083)
+    recorded = golden.read_json("cases.json")["rope"][size]["attention_scaling"]
+    assert rotary.attention_scaling == pytest.approx(recorded)
 
 
 def test_loading_restores_the_rotary_buffers_that_no_checkpoint_holds(model: Any) -> None:
@@ -91,11 +94,11 @@ def test_a_left_padded_batch_equals_one_by_one(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
     prompts = ["<|image_1|> what?", "Only text", "First <|image_1|> then <|image_2|>, which?"]
-    names = [["exact_336x336"], [], ["tiny_20x15", "palette_421x173"]]
-    batch = processor(prompts, [golden.pictures(own) for own in names], num_crops=1)
+    names = [["one tile"], [], ["tiny", "palette"]]
+    batch = processor(prompts, [[draw(name) for name in own] for own in names], num_crops=1)
     together = model(**batch, logits_to_keep=1).logits
     for row, (prompt, own) in enumerate(zip(prompts, names, strict=True)):
-        alone = model(**processor(prompt, golden.pictures(own), num_crops=1), logits_to_keep=1).logits
+        alone = model(**processor(prompt, [draw(name) for name in own], num_crops=1), logits_to_keep=1).logits
         assert (together[row] - alone[0]).abs().max() <= TOLERANCE
 
 
@@ -121,7 +124,7 @@ def test_a_short_row_keeps_its_short_factors_next_to_a_long_one(
 def test_features_go_where_their_tag_stands(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
-    first, second = golden.pictures(["square_500", "wide_660x220"])
+    first, second = [draw("square"), draw("wide")]
     text = "<|user|>\n<|image_{}|>\n<|image_{}|>\nWhich is wide?<|end|>\n<|assistant|>\n"
     swapped_tags = model(**processor(text.format(2, 1), [first, second], num_crops=4)).logits
     swapped_list = model(**processor(text.format(1, 2), [second, first], num_crops=4)).logits
@@ -134,7 +137,7 @@ def test_features_go_where_their_tag_stands(
 def test_precomputed_features_equal_inline_ones(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
-    images = golden.pictures(["wide_660x220", "tiny_20x15"])
+    images = [draw("wide"), draw("tiny")]
     inputs = processor("<|image_1|><|image_2|> caption?", images, num_crops=1)
     features = model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
     expected = model(**inputs)
@@ -147,7 +150,7 @@ def test_precomputed_features_equal_inline_ones(
 def test_inputs_that_do_not_fit_are_refused(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
-    inputs = processor("<|image_1|>?", golden.picture("exact_336x336"), num_crops=1)
+    inputs = processor("<|image_1|>?", draw("one tile"), num_crops=1)
     pixels, sizes = inputs["pixel_values"], inputs["image_sizes"]
     ids = inputs["input_ids"]
     features = model.get_image_features(pixels, sizes)
@@ -178,12 +181,12 @@ def test_inputs_that_do_not_fit_are_refused(
     with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
         model()
     with pytest.raises(ValueError, match="image_features needs input_ids"):
-        model(inputs_embeds=torch.zeros(1, 2, 96), image_features=features)
+        model(inputs_embeds=torch.zeros(1, 2, model.config.hidden_size), image_features=features)
 
 
 @torch.no_grad()
 def test_the_callers_ids_are_left_alone(model: Any, processor: Phi3VisionProcessor) -> None:
-    inputs = processor("<|image_1|>?", golden.picture("exact_336x336"), num_crops=1)
+    inputs = processor("<|image_1|>?", draw("one tile"), num_crops=1)
     before = inputs["input_ids"].clone()
     model(**inputs)
     model.generate(**inputs, max_new_tokens=2)
@@ -195,7 +198,7 @@ def test_the_callers_ids_are_left_alone(model: Any, processor: Phi3VisionProcess
 def test_one_token_at_a_time_through_a_cache_equals_all_at_once(
     static: bool, model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
-    inputs = processor("<|image_1|> what?", golden.picture("exact_336x336"), num_crops=1)
+    inputs = processor("<|image_1|> what?", draw("one tile"), num_crops=1)
     ids = inputs["input_ids"]
     expected = model(**inputs).logits
     start = ids.shape[1] - 3
@@ -215,7 +218,7 @@ def test_one_token_at_a_time_through_a_cache_equals_all_at_once(
 def test_a_decoding_step_compiles_without_graph_breaks(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
-    inputs = processor("<|image_1|> what?", golden.picture("exact_336x336"), num_crops=1)
+    inputs = processor("<|image_1|> what?", draw("one tile"), num_crops=1)
     ids = inputs.pop("input_ids")
     cache = StaticCache(config=model.config, max_cache_len=ids.shape[1])
     expected = model(ids, **inputs).logits[:, -1:]
@@ -234,7 +237,7 @@ def test_a_decoding_step_compiles_without_graph_breaks(
 def test_bf16_stays_close_to_fp32(
     load_tiny: Any, model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor
 ) -> None:
-    inputs = processor("<|image_1|> what?", golden.picture("exact_336x336"), num_crops=1)
+    inputs = processor("<|image_1|> what?", draw("one tile"), num_crops=1)
     exact = model(**inputs).logits
     half = load_tiny(dtype=torch.bfloat16)(**inputs).logits
     assert half.dtype == torch.bfloat16
@@ -259,7 +262,7 @@ def test_tuple_output_and_kept_positions(model: Any, processor: Phi3VisionProces
 
 @torch.no_grad()
 def test_loss_is_the_mean_over_text_tokens(model: Any, processor: Phi3VisionProcessor) -> None:
-    inputs = processor("<|image_1|> a cat", golden.picture("exact_336x336"), num_crops=1)
+    inputs = processor("<|image_1|> a cat", draw("one tile"), num_crops=1)
     ids = inputs["input_ids"][0]
     out = model(**inputs, labels=inputs["input_ids"])
     log_probabilities = out.logits[0].double().log_softmax(dim=-1)

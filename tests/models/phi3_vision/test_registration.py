@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import phi3_vision_golden as golden
+from support.drawing import draw
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -76,8 +77,8 @@ def test_auto_classes_take_the_published_files(published_folder: Path) -> None:
     assert isinstance(processor, Phi3VisionProcessor)
     assert type(processor.tokenizer) is PreTrainedTokenizerFast
     assert AutoProcessor.from_pretrained(published_folder, num_crops=4).image_processor.num_crops == 4
-    case = golden.case_named("one_rgba_nc4")
-    ids = processor(case["text"], golden.pictures(case["images"]), num_crops=4)["input_ids"]
+    case = golden.image_case()
+    ids = processor(case["text"], golden.pictures(case["images"]), num_crops=case["num_crops"])["input_ids"]
     assert ids.tolist() == [golden.expand_runs(case["input_ids_rle"])]
 
 
@@ -94,7 +95,7 @@ def test_auto_classes_take_what_was_saved(
     assert isinstance(again, Phi3VisionProcessor)
     assert again.image_processor.num_crops == 2
     loaded = AutoModelForImageTextToText.from_pretrained(folder)
-    inputs = again("<|image_1|>?", golden.picture("exact_336x336"))
+    inputs = again("<|image_1|>?", draw("one tile"))
     with torch.no_grad():
         assert (loaded(**inputs).logits - model(**inputs).logits).abs().max() <= golden.SAME_LOGITS
     written = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.json"))

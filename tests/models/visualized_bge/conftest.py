@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
-from support.visualized_bge_golden import write_folder
+from support.visualized_bge_golden import FULL, TINY_BERT, write_folder
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 
@@ -20,7 +20,8 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
     """Small models run on one thread: handing their work to others takes longer than the work."""
     threads = torch.get_num_threads()
-    if "full_" not in request.node.name and "released_weights" not in request.node.name:
+    names = (*FULL, "released_weights")
+    if not any(name in request.node.name for name in names):
         torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
@@ -54,4 +55,4 @@ def load(model_folder: Callable[[str], Path]) -> Callable[[str], VisualizedBGE]:
 
 @pytest.fixture(scope="session")
 def tiny(load: Callable[[str], VisualizedBGE]) -> VisualizedBGE:
-    return load("tiny_bert")
+    return load(TINY_BERT)

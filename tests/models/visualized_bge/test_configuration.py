@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.visualized_bge_golden import CASES, config
+from support.visualized_bge_golden import CASES, FULL_BASE, FULL_M3, NO_FULL_SIZE, config
 
 from llama_index_multimodal_rerank.models.visualized_bge import BASE_EN_V1_5, M3, VisualizedBGEConfig
 
 
-@pytest.mark.parametrize(("released", "model"), [(BASE_EN_V1_5, "full_base"), (M3, "full_m3")])
-def test_released_configurations(released: VisualizedBGEConfig, model: str) -> None:
+@pytest.mark.parametrize(("released", "model"), [(BASE_EN_V1_5, FULL_BASE), (M3, FULL_M3)])
+def test_released_configurations(released: VisualizedBGEConfig, model: str | None) -> None:
+    if model is None:
+        pytest.skip(NO_FULL_SIZE)
     reference = config(model)
     assert released.text == reference.text
     assert released.vision == reference.vision
 
 
-@pytest.mark.parametrize("model", ["tiny_bert", "tiny_xlmr", "full_base", "full_m3"])
+@pytest.mark.parametrize("model", CASES["models"])
 def test_limits(model: str) -> None:
     limits = CASES["models"][model]["limits"]
     assert config(model).text.max_tokens == limits["text_tokens_max"]

@@ -15,21 +15,33 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from support.visualized_bge_golden import IMAGES, SAME, TINY, case, config, golden, write_folder
+from support.drawing import draw_picture
+from support.visualized_bge_golden import (
+    IMAGES,
+    SAME,
+    TINY,
+    TINY_BERT,
+    TINY_XLMR,
+    case_of,
+    config,
+    golden,
+    write_folder,
+)
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 
 TEXTS = ("turtle", "A red striped jacket with two pockets.", "O papagaio verde está debaixo da árvore.")
-PICTURES = ("rgb.png", "gray.png", "tiny.png")
+PICTURES = [((300, 260), "RGB"), ((250, 310), "L"), ((7, 5), "RGB")]
 
 
-def opener(name: str) -> Callable[[], Image.Image]:
-    return lambda: Image.open(IMAGES / name)
+def opener(number: int) -> Callable[[], Image.Image]:
+    size, mode = PICTURES[number]
+    return lambda: draw_picture(number, size).convert(mode)
 
 
 def every_kind() -> list[Any]:
     """Texts, pictures and pairs; each item tells by its position what it must give."""
-    images = [opener(name) for name in PICTURES]
+    images = [opener(number) for number in range(len(PICTURES))]
     return [*TEXTS, *images, *((text, image) for text in TEXTS for image in images), ("", images[0])]
 
 
@@ -76,21 +88,22 @@ def test_batches_hold_one_kind_and_least_padding(
         return forward(ids, mask, pixels)
 
     monkeypatch.setattr(tiny.model, "forward", record)
-    image = opener("rgb.png")
+    image = opener(0)
     long, short = "the red cat sleeps under the old tree", "cat"
     tiny.encode([short, (long, image), long, image, short, (long, image), image], batch_size=2)
     assert [has_image for _, has_image in calls] == [True, True, False, False]
     (pair, _), (alone, _), (first, _), (last, _) = calls
-    assert (alone, pair[0]) == ((2, 2), 2)
+    assert (alone, pair[0]) == ((2, len(tiny.tokenizer([""])[0])), 2)
     assert first[0] == 2
     assert last == (1, len(tiny.tokenizer([short])[0]))
     assert first[1] == pair[1] == len(tiny.tokenizer([long])[0])
 
 
 def test_pil_images_and_functions_are_the_same(tiny: VisualizedBGE) -> None:
-    image = Image.open(IMAGES / "rgb.png")
+    case = case_of(TINY_BERT, "image")
+    image = Image.open(IMAGES / case["images"][0])
     embeddings = tiny.encode([image, lambda: image, ("", image), image])
-    expected = golden("tiny_bert")["image_rgb/embedding"][0]
+    expected = golden(TINY_BERT)[f"{case['id']}/embedding"][0]
     np.testing.assert_allclose(embeddings, np.tile(expected, (4, 1)), rtol=0, atol=5e-6)
 
 
@@ -114,7 +127,7 @@ def test_other_arrays_are_refused(tiny: VisualizedBGE, array: np.ndarray) -> Non
 
 def test_empty_list(tiny: VisualizedBGE) -> None:
     embeddings = tiny.encode([])
-    assert embeddings.shape == (0, 64)
+    assert embeddings.shape == (0, tiny.dim)
     assert embeddings.dtype == np.float32
 
 
@@ -155,7 +168,7 @@ def test_what_a_function_raises_is_raised_unchanged(tiny: VisualizedBGE, error: 
         raise error
 
     with pytest.raises(type(error)) as caught:
-        tiny.encode([opener("rgb.png"), fail, "text"])
+        tiny.encode([opener(0), fail, "text"])
     assert caught.value is error
     tiny.encode(["still works"])
 
@@ -206,38 +219,45 @@ def test_eight_threads_share_one_model(bge: VisualizedBGE, one_by_one: np.ndarra
 
 
 def test_long_texts_are_cut_with_a_warning(tiny: VisualizedBGE, caplog: pytest.LogCaptureFixture) -> None:
-    assert (tiny.max_text_tokens, tiny.max_text_tokens_with_image, tiny.image_tokens) == (512, 316, 196)
-    over = case("tiny_bert", "image_text_over_max")
+    limits = config(TINY_BERT).text.max_tokens, config(TINY_BERT).max_tokens_with_image
+    assert (tiny.max_text_tokens, tiny.max_text_tokens_with_image) == limits
+    assert tiny.image_tokens == config(TINY_BERT).vision.num_patches
+    longest = tiny.max_text_tokens_with_image
+    over, fits = "." * (longest - 1), "." * (longest - 2)  # a token each, and two special ones
+    assert [len(ids) for ids in tiny.tokenizer([over, fits])] == [longest + 1, longest]
     with caplog.at_level(logging.WARNING):
-        tiny.encode(["short", (over["texts"][0], opener(over["images"][0]))])
+        tiny.encode(["short", (over, opener(0))])
     assert "1 of 2 texts were cut" in caplog.text
     caplog.clear()
-    fits = case("tiny_bert", "image_text_exactly_max")
     with caplog.at_level(logging.WARNING):
-        tiny.encode([(fits["texts"][0], opener(fits["images"][0]))])
+        tiny.encode([(fits, opener(0))])
     assert not caplog.text
 
 
 def test_limits_of_xlm_roberta(load: Callable[[str], VisualizedBGE]) -> None:
-    bge = load("tiny_xlmr")
-    assert (bge.max_text_tokens, bge.max_text_tokens_with_image, bge.image_tokens) == (8192, 7938, 256)
-    embeddings = bge.encode(["cat " * 9000, ("cat " * 9000, opener("rgb.png"))])
+    bge = load(TINY_XLMR)
+    text = config(TINY_XLMR).text
+    # positions start behind the padding row, where a text is alone
+    assert bge.max_text_tokens == text.max_position_embeddings - text.pad_token_id - 1
+    assert bge.max_text_tokens_with_image == text.max_position_embeddings - bge.image_tokens
+    long = "cat " * (text.max_position_embeddings + 100)
+    embeddings = bge.encode([long, (long, opener(0))])
     assert np.isfinite(embeddings).all()
 
 
 def test_not_finite_is_an_error(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, "tiny_bert")
+    folder = write_folder(tmp_path, TINY_BERT)
     bge = VisualizedBGE.from_pretrained(folder, device="cpu", dtype="float32")
-    word = int(bge.tokenizer(["turtle"])[0][1])
+    word = int(bge.tokenizer(["?"])[0][1])
     bge.model.text.embeddings.word_embeddings.weight[word] = float("nan")
     assert np.isfinite(bge.encode(["a red cat"])).all()
     with pytest.raises(FloatingPointError, match=r"items\[1\] is not finite in torch\.float32"):
-        bge.encode(["a red cat", "turtle"])
+        bge.encode(["a red cat", "?"])
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16, "float16", "torch.float16", torch.float32])
 def test_dtype_is_settable(model_folder: Callable[[str], Path], dtype: Any, tiny: VisualizedBGE) -> None:
-    bge = VisualizedBGE.from_pretrained(model_folder("tiny_bert"), device="cpu", dtype=dtype)
+    bge = VisualizedBGE.from_pretrained(model_folder(TINY_BERT), device="cpu", dtype=dtype)
     assert str(bge.dtype).removeprefix("torch.") == str(dtype).removeprefix("torch.")
     items = every_kind()
     embeddings, expected = bge.encode(items), tiny.encode(items)

@@ -16,7 +16,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.visualized_bge_golden import CASES, GOLDEN, IMAGES, TINY, case, cases, golden, write_folder
+from support.visualized_bge_golden import (
+    CASES,
+    FULL_BASE,
+    FULL_M3,
+    GOLDEN,
+    IMAGES,
+    NO_FULL_SIZE,
+    TINY,
+    case_of,
+    cases,
+    golden,
+    write_folder,
+)
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 from llama_index_multimodal_rerank.models.visualized_bge.processing import (
@@ -25,7 +37,8 @@ from llama_index_multimodal_rerank.models.visualized_bge.processing import (
     truncate,
 )
 
-FULL_M3 = pytest.param("full_m3", marks=pytest.mark.slow)
+QUICK = (*TINY, *([FULL_BASE] if FULL_BASE else []))
+SLOW = [pytest.param(FULL_M3, marks=pytest.mark.slow)] if FULL_M3 else []
 
 
 def open_image(name: str) -> Image.Image:
@@ -78,7 +91,7 @@ def test_crop_equals_the_reference_bit_for_bit(name: str) -> None:
     with warnings.catch_warnings():  # Pillow would remark that transparency is lost
         warnings.simplefilter("error")
         crop_image(open_image(name))
-    with np.load(GOLDEN / "golden_preprocessing.npz") as arrays:
+    with np.load(GOLDEN / CASES["preprocessing"]["golden"]) as arrays:
         np.testing.assert_array_equal(crop_image(open_image(name)), arrays[f"crop_uint8/{name}"])
         if f"pixels/{name}" in arrays:
             np.testing.assert_allclose(pixels([name])[0], arrays[f"pixels/{name}"], rtol=0, atol=1e-6)
@@ -86,7 +99,7 @@ def test_crop_equals_the_reference_bit_for_bit(name: str) -> None:
     assert hashlib.sha256(thousandths.tobytes()).hexdigest() == facts["pixels_rounded_sha256"]
 
 
-@pytest.mark.parametrize(("model", "entry"), all_cases((*TINY, "full_base")))
+@pytest.mark.parametrize(("model", "entry"), all_cases(QUICK))
 def test_embedding(load: Callable[[str], VisualizedBGE], model: str, entry: dict[str, Any]) -> None:
     assert_close(embed_raw(load(model), model, entry), model, entry["id"])
 
@@ -110,7 +123,7 @@ def test_encode(load: Callable[[str], VisualizedBGE], model: str, entry: dict[st
     )
 
 
-@pytest.mark.parametrize("model", [*TINY, "full_base", FULL_M3])
+@pytest.mark.parametrize("model", [*QUICK, *SLOW])
 def test_steps_in_between(load: Callable[[str], VisualizedBGE], model: str) -> None:
     bge, arrays, trace = load(model), golden(model), CASES["models"][model]["trace"]
     seen: dict[str, torch.Tensor] = {}
@@ -168,7 +181,7 @@ def test_steps_in_between(load: Callable[[str], VisualizedBGE], model: str) -> N
             hook.remove()
 
 
-@pytest.mark.parametrize("model", [*TINY, "full_base"])
+@pytest.mark.parametrize("model", QUICK)
 def test_float16_file_rotates_by_its_rounded_tables(
     model_folder: Callable[[str], Path], model: str, tmp_path: Path
 ) -> None:
@@ -176,7 +189,7 @@ def test_float16_file_rotates_by_its_rounded_tables(
     folder = write_folder(tmp_path, model, weights="weights.pth", dtype=torch.float16, source=source)
     bge = VisualizedBGE.from_pretrained(folder, device="cpu", dtype="float32")
     chosen = [entry for entry in cases(model) if entry.get("float16_checkpoint")]
-    assert len(chosen) >= 4
+    assert chosen
     for entry in chosen:
         raw = embed_raw(bge, model, entry)
         assert_close(raw, model, entry["id"], "_float16_checkpoint")
@@ -186,28 +199,30 @@ def test_float16_file_rotates_by_its_rounded_tables(
 
 @pytest.mark.parametrize("model", TINY)
 def test_layer_norm_epsilon_of_the_tower(model: str, tmp_path: Path) -> None:
-    entry = case(model, "epsilon_probe_image")
-    folder = write_folder(tmp_path, model, scale=entry["weight_scale"])
-    bge = VisualizedBGE.from_pretrained(folder, device="cpu", dtype="float32")
-    assert_close(embed_raw(bge, model, entry), model, entry["id"])
+    probes = [entry for entry in cases(model) if "weight_scale" in entry]
+    assert probes
+    for entry in probes:
+        folder = write_folder(tmp_path / entry["id"], model, scale=entry["weight_scale"])
+        bge = VisualizedBGE.from_pretrained(folder, device="cpu", dtype="float32")
+        assert_close(embed_raw(bge, model, entry), model, entry["id"])
 
 
-@pytest.mark.parametrize("model", [*TINY, "full_base"])
+@pytest.mark.parametrize("model", QUICK)
 def test_bfloat16_stays_close(model_folder: Callable[[str], Path], model: str) -> None:
     bge = VisualizedBGE.from_pretrained(model_folder(model), device="cpu", dtype="bfloat16")
     assert bge.dtype == torch.bfloat16
-    text = case(model, "text_short")["texts"][0]
-    edit = case(model, "image_text_rgb_edit")["texts"][0]
-    embeddings = bge.encode([text, open_image("rgba.png"), (edit, open_image("rgb.png"))])
+    text, image, both = (case_of(model, kind) for kind in ("text", "image", "image_text"))
+    (edit,), (edited,) = both["texts"], both["images"]
+    embeddings = bge.encode([text["texts"][0], open_image(image["images"][0]), (edit, open_image(edited))])
     assert embeddings.dtype == np.float32
-    expected = [
-        golden(model)[f"{name}/embedding"][0] for name in ("text_short", "image_rgba", "image_text_rgb_edit")
-    ]
+    expected = [golden(model)[f"{entry['id']}/embedding"][0] for entry in (text, image, both)]
     assert (embeddings * np.stack(expected)).sum(axis=1).min() >= 0.995
 
 
 @pytest.mark.slow
 def test_m3(load: Callable[[str], VisualizedBGE]) -> None:
-    bge = load("full_m3")
-    for entry in cases("full_m3"):
-        assert_close(embed_raw(bge, "full_m3", entry), "full_m3", entry["id"])
+    if FULL_M3 is None:
+        pytest.skip(NO_FULL_SIZE)
+    bge = load(FULL_M3)
+    for entry in cases(FULL_M3):
+        assert_close(embed_raw(bge, FULL_M3, entry), FULL_M3, entry["id"])

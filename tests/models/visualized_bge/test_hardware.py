@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.visualized_bge_golden import TINY_BERT
 
 from llama_index_multimodal_rerank.models.hardware import resolve_device, resolve_dtype
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
@@ -85,7 +86,7 @@ def test_device_is_settable(device: Any) -> None:
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", ""])
 def test_device_that_is_not_there(device: str, model_folder: Callable[[str], Path]) -> None:
     with pytest.raises(ValueError, match=f"device='{device}' cannot be used on this machine"):
-        VisualizedBGE.from_pretrained(model_folder("tiny_bert"), device=device)
+        VisualizedBGE.from_pretrained(model_folder(TINY_BERT), device=device)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_timm_that_cannot_be_imported(
     with pytest.raises(
         ImportError, match=r"import timm` failed: .*pip install -U torch torchvision"
     ) as caught:
-        VisualizedBGE.from_pretrained(model_folder("tiny_bert"))
+        VisualizedBGE.from_pretrained(model_folder(TINY_BERT))
     assert str(error) in str(caught.value)
     assert caught.value.__cause__ is error
 

@@ -12,7 +12,18 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from support.visualized_bge_golden import case, copy_tokenizer, golden, write_folder
+from support.visualized_bge_golden import (
+    FULL_BASE,
+    NO_FULL_SIZE,
+    TINY,
+    TINY_BERT,
+    TINY_XLMR,
+    case_of,
+    config,
+    copy_tokenizer,
+    golden,
+    write_folder,
+)
 
 from llama_index_multimodal_rerank.models.visualized_bge import (
     BASE_EN_V1_5,
@@ -30,6 +41,7 @@ BASE_NAMES = (
     "Visualized_base_en_v1.5.pth",
 )
 M3_NAMES = ("BAAI/bge-visualized-m3", "Visualized_m3.pth")
+needs_full_base = pytest.mark.skipif(FULL_BASE is None, reason=NO_FULL_SIZE)
 
 
 def put_into_cache(cache: Path, repo: str, revision: str = "main") -> Path:
@@ -45,8 +57,8 @@ def put_into_cache(cache: Path, repo: str, revision: str = "main") -> Path:
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     folder = tmp_path / "cache"
-    copy_tokenizer("tiny_bert", put_into_cache(folder, "BAAI/bge-base-en-v1.5"))
-    copy_tokenizer("tiny_xlmr", put_into_cache(folder, "BAAI/bge-m3"))
+    copy_tokenizer(TINY_BERT, put_into_cache(folder, "BAAI/bge-base-en-v1.5"))
+    copy_tokenizer(TINY_XLMR, put_into_cache(folder, "BAAI/bge-m3"))
     weights = put_into_cache(folder, "BAAI/bge-visualized")
     torch.save({"which": torch.zeros(1)}, weights / "Visualized_base_en_v1.5.pth")
     torch.save({"which": torch.ones(1)}, weights / "Visualized_m3.pth")
@@ -130,36 +142,39 @@ def test_unknown_name_lists_the_allowed(name: str, tmp_path: Path, monkeypatch: 
 
 
 def test_file_of_a_folder(model_folder: Callable[[str], Path], tiny: VisualizedBGE) -> None:
-    path = model_folder("tiny_bert") / "model.safetensors"
+    path = model_folder(TINY_BERT) / "model.safetensors"
     assert VisualizedBGE.from_pretrained(str(path)).fingerprint == tiny.fingerprint
 
 
 def test_revision_of_a_path_is_refused(model_folder: Callable[[str], Path]) -> None:
     with pytest.raises(ValueError, match="revision='main' is for models of the hub"):
-        VisualizedBGE.from_pretrained(model_folder("tiny_bert"), revision="main")
+        VisualizedBGE.from_pretrained(model_folder(TINY_BERT), revision="main")
 
 
+@needs_full_base
 @pytest.mark.parametrize("config_beside", ["none", "text model"])
 def test_released_weights_without_our_config(
     model_folder: Callable[[str], Path], tmp_path: Path, config_beside: str
 ) -> None:
-    (tmp_path / "Visualized_base_en_v1.5.pth").symlink_to(model_folder("full_base") / "model.safetensors")
-    copy_tokenizer("tiny_bert", tmp_path)
+    (tmp_path / "Visualized_base_en_v1.5.pth").symlink_to(model_folder(FULL_BASE) / "model.safetensors")
+    copy_tokenizer(TINY_BERT, tmp_path)
     if config_beside == "text model":  # as it lies in BAAI/bge-base-en-v1.5
         fields = {**vars(BASE_EN_V1_5.text), "architectures": ["BertModel"], "classifier_dropout": None}
         (tmp_path / "config.json").write_text(json.dumps(fields))
     bge = VisualizedBGE.from_pretrained(tmp_path, device="cpu", dtype="float32")
     assert bge.model.config == BASE_EN_V1_5
-    expected = golden("full_base")["text_short/embedding"]
-    embedding = bge.encode(case("full_base", "text_short")["texts"])
+    case = case_of(FULL_BASE, "text")
+    expected = golden(FULL_BASE)[f"{case['id']}/embedding"]
+    embedding = bge.encode(case["texts"])
     np.testing.assert_allclose(embedding, expected, rtol=0, atol=5e-6)
 
 
+@needs_full_base
 def test_tokenizer_of_released_weights_comes_from_the_hub(
     model_folder: Callable[[str], Path], tmp_path: Path, cache: Path
 ) -> None:
     path = tmp_path / "Visualized_base_en_v1.5.pth"
-    path.symlink_to(model_folder("full_base") / "model.safetensors")
+    path.symlink_to(model_folder(FULL_BASE) / "model.safetensors")
     files = open_model_files(path, HubOptions(cache_folder=str(cache), local_files_only=True))
     assert "bge-base-en-v1.5" in str(files.tokenizer_folder)
     with pytest.raises(ModelFilesError, match=r"tokenizer\.json of BAAI/bge-base-en-v1\.5"):
@@ -167,14 +182,16 @@ def test_tokenizer_of_released_weights_comes_from_the_hub(
 
 
 def test_unknown_weights_need_a_config(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, "tiny_bert")
+    folder = write_folder(tmp_path, TINY_BERT)
     (folder / "config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"no config\.json beside it.*\(700, 64\).*\(30522, 768\)"):
+    text = config(TINY_BERT).text
+    words = rf"\({text.vocab_size}, {text.hidden_size}\)"
+    with pytest.raises(CheckpointError, match=rf"no config\.json beside it.*{words}.*\(30522, 768\)"):
         VisualizedBGE.from_pretrained(folder)
 
 
 def test_unknown_weights_need_a_tokenizer(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, "tiny_bert")
+    folder = write_folder(tmp_path, TINY_BERT)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelFilesError, match=r"no tokenizer\.json"):
         VisualizedBGE.from_pretrained(folder)
@@ -182,7 +199,7 @@ def test_unknown_weights_need_a_tokenizer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", '{"version": "1.0"}'])
 def test_broken_tokenizer(tmp_path: Path, content: str) -> None:
-    folder = write_folder(tmp_path, "tiny_bert")
+    folder = write_folder(tmp_path, TINY_BERT)
     (folder / "tokenizer.json").write_text(content)
     with pytest.raises(ModelFilesError, match=r"tokenizer in .* cannot be read.*download them again"):
         VisualizedBGE.from_pretrained(folder)
@@ -201,10 +218,10 @@ def test_folder_with_two_weights_files(tmp_path: Path) -> None:
         VisualizedBGE.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("model", ["tiny_bert", "tiny_xlmr"])
+@pytest.mark.parametrize("model", TINY)
 def test_tokenizer_of_another_model(tmp_path: Path, model: str) -> None:
     folder = write_folder(tmp_path, model)
-    copy_tokenizer("tiny_xlmr" if model == "tiny_bert" else "tiny_bert", folder)
+    copy_tokenizer(TINY_XLMR if model == TINY_BERT else TINY_BERT, folder)
     with pytest.raises(ValueError, match="tokenizer does not belong to"):
         VisualizedBGE.from_pretrained(folder)
 
@@ -213,12 +230,12 @@ def test_folder_is_found_under_the_home_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Callable[[str], Path]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    shutil.copytree(model_folder("tiny_bert"), tmp_path / "model")
-    assert VisualizedBGE.from_pretrained("~/model").dim == 64
+    shutil.copytree(model_folder(TINY_BERT), tmp_path / "model")
+    assert VisualizedBGE.from_pretrained("~/model").dim == config(TINY_BERT).text.hidden_size
 
 
 def test_zero_byte_weights(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, "tiny_bert")
+    folder = write_folder(tmp_path, TINY_BERT)
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="is empty"):
         VisualizedBGE.from_pretrained(folder)

@@ -123,8 +123,9 @@ def test_truncation_keeps_both_special_tokens(ids: list[int], limit: int) -> Non
 
 
 def test_padding(tiny: VisualizedBGE) -> None:
+    pad = tiny.model.config.text.pad_token_id
     ids, mask = tiny.tokenizer.pad([np.array([2, 7, 3]), np.array([2, 3])])
-    assert ids.tolist() == [[2, 7, 3], [2, 3, 0]]
+    assert ids.tolist() == [[2, 7, 3], [2, 3, pad]]
     assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]
 
 
