@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,14 +31,62 @@ class Candidate:
     """A node, as it is shown to the model.
 
     Attributes:
-        node: the node with its retrieval score.
         cell: its picture (at most 672 pixels) or text.
+        words: its text, as it stands in the prompt; may be cut.
         problem: why its picture cannot be shown, or None.
     """
 
-    node: NodeWithScore
     cell: Cell
+    words: str = ""
     problem: str | None = None
+
+
+class Candidates:
+    """The candidates of a query, each looked at when it is shown, and not held longer than that.
+
+    A decoded picture takes a megabyte, so a thousand of them are never in memory together.
+
+    Args:
+        nodes: nodes with their scores, the best first; one that occurs again is left out.
+        access: which pictures may be read.
+
+    Attributes:
+        nodes: the nodes, each once.
+        problems: why candidates that were shown so far cannot be looked at, by index.
+        shortened: indices of those whose texts were cut.
+    """
+
+    def __init__(self, nodes: Sequence[NodeWithScore], access: ImageAccess = DEFAULT_ACCESS) -> None:
+        self.nodes = list({node.node.node_id: node for node in reversed(nodes)}.values())[::-1]
+        self.problems: dict[int, str] = {}
+        self.shortened: set[int] = set()
+        self._access = access
+        self._shown: dict[int, Candidate] = {}
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def show(self, indices: Sequence[int], shorten: Callable[[str], str]) -> list[Candidate]:
+        """Read candidates, unless they were shown the last time, and forget all others.
+
+        Args:
+            indices: which.
+            shorten: cuts texts for the prompt.
+        """
+        self._shown = {
+            index: self._shown[index] if index in self._shown else self._read(index, shorten)
+            for index in indices
+        }
+        return [self._shown[index] for index in indices]
+
+    def _read(self, index: int, shorten: Callable[[str], str]) -> Candidate:
+        cell, problem = _read(self.nodes[index], self._access)
+        words = shorten(cell.text)
+        if words != cell.text:
+            self.shortened.add(index)
+        if problem is not None:
+            self.problems[index] = problem
+        return Candidate(cell, words, problem)
 
 
 @dataclass(frozen=True)
@@ -80,17 +128,8 @@ def read_query(query: QueryBundle, access: ImageAccess = DEFAULT_ACCESS) -> Quer
     return QueryContent(text, picture)
 
 
-def read_candidates(nodes: Sequence[NodeWithScore], access: ImageAccess = DEFAULT_ACCESS) -> list[Candidate]:
-    """Read nodes in their order; one that occurs again is left out.
-
-    Pictures that cannot be read, or that ``access`` refuses, are reported in :attr:`Candidate.problem`
-    and logged.
-    """
-    unique = {node.node.node_id: node for node in reversed(nodes)}
-    return [_read(unique.pop(node.node.node_id), access) for node in nodes if node.node.node_id in unique]
-
-
-def _read(node: NodeWithScore, access: ImageAccess) -> Candidate:
+def _read(node: NodeWithScore, access: ImageAccess) -> tuple[Cell, str | None]:
+    """Read a node; returns its cell, and why it cannot be looked at."""
     text = _text(node.node)
     problem = None
     picture = None
@@ -104,7 +143,7 @@ def _read(node: NodeWithScore, access: ImageAccess) -> Candidate:
         problem = error.reason if isinstance(error, ImageLoadError) else str(error)
     if problem is not None:
         logger.warning("Candidate %s cannot be looked at: %s", one_line(node.node.node_id), one_line(problem))
-    return Candidate(node, Cell(picture, text, unreadable=problem is not None), problem)
+    return Cell(picture, text, unreadable=problem is not None), problem
 
 
 def _text(node: BaseNode) -> str:

@@ -6,6 +6,7 @@ event loop carries them out.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -21,7 +22,7 @@ from ..images.sources import pixels_digest
 from ..vlm.calls import Generate, ModelCall, ModelReply, RankLabels, ScoreLabels
 from ..vlm.protocols import ConstrainedModel, JsonModel, LabelRanking, RankRequest, VisionLanguageModel
 from .aggregation import borda_count, kendall_w
-from .candidates import Candidate, QueryContent
+from .candidates import Candidate, Candidates, QueryContent
 from .prompts import (
     describe_candidates,
     describe_query,
@@ -41,10 +42,13 @@ from .ranking import (
     retrieval_order,
 )
 from .sheet import build_sheet
+from .shortening import Shortener
 from .windows import sliding_windows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
 
 ModelCalls = Generator[ModelCall, ModelReply, Any]
 
@@ -69,6 +73,7 @@ class RerankResult:
         caption: caption of the query picture, or None.
         audits: one per answer, in the order asked.
         confidence: agreement of permutations in the last window, or None.
+        query_shortened: whether the query's text was cut for the prompt.
     """
 
     order: tuple[int, ...]
@@ -77,6 +82,7 @@ class RerankResult:
     caption: str | None
     audits: tuple[Audit, ...]
     confidence: float | None
+    query_shortened: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,43 +104,80 @@ class ListwiseReranker:
     show_text: bool
     num_crops: int
     max_new_tokens: int
+    max_query_tokens: int
+    max_text_tokens: int
     on_bad_answer: OnBadAnswer
     rank_prompt: BasePromptTemplate
     caption_prompt: BasePromptTemplate
     save_sheets: Path | None
     captions: MutableMapping[tuple[str, str, str], str]
 
-    def run(self, query: QueryContent, candidates: Sequence[Candidate]) -> ModelCalls:
-        """Rank candidates; the generator returns an :class:`Outcome`."""
+    def run(self, query: QueryContent, candidates: Candidates) -> ModelCalls:
+        """Rank candidates; the generator returns a :class:`RerankResult`."""
         n = len(candidates)
-        if n == 0 or all(each.problem is not None for each in candidates):
-            return without_model(candidates, error="no candidate can be looked at" if n else None)
-        if n == 1 and not self.explain:
+        if n == 0:
             return without_model(candidates)
-        caption = yield from self._caption(query.picture)
+        shortener = Shortener.of(self.model)
+        words = shortener.cut(query.text, self.max_query_tokens)
+        shown_query = replace(query, text=words)
+
+        def shorten(text: str) -> str:
+            return shortener.cut(text, self.max_text_tokens)
+
         order = list(range(n))
         audits: list[Audit] = []
+        caption: str | None = None
+        ranking: Ranking | None = None
         spans = sliding_windows(n, self.window, self.stride)
         for start, end in _progress(spans):
             members = order[start:end]
+            shown = candidates.show(members, shorten)
+            if all(member.problem is not None for member in shown):
+                continue
+            if n == 1 and not self.explain:
+                return without_model(candidates)
+            if ranking is None:
+                caption = yield from self._caption(query.picture, shortener)
             ranking, asked = yield from self._rank_window(
-                query, caption, [candidates[index] for index in members], explain=self.explain and start == 0
+                shown_query, caption, shown, explain=self.explain and start == 0
             )
-            order[start:end] = [members[place] for place in ranking.order]
+            # What cannot be looked at does not travel upwards, whatever the model says about grey cells.
+            best_first = [members[place] for place in ranking.order]
+            order[start:end] = sorted(best_first, key=lambda index: index in candidates.problems)
             audits += asked
+        if ranking is None:
+            return without_model(candidates, error="no candidate can be looked at")
         # Probabilities of different sheets say nothing about each other; only the order does.
         scores = ranking.scores if len(spans) == 1 else rank_scores(n)
         if all(audit.action == "retrieval_order" for audit in audits):  # then they would tell of a ranking
             scores = _retrieval_scores(candidates)
+        if len(spans) == 1:
+            order = list(best_first)  # with which the scores go
         order, scores = unreadable_last(order, scores, candidates)
+        if words != query.text or candidates.shortened:
+            logger.warning(
+                "Texts were cut for the prompt: that of the query (max_query_tokens=%d): %s; of candidates "
+                "(max_text_tokens=%d): %d",
+                self.max_query_tokens,
+                "yes" if words != query.text else "no",
+                self.max_text_tokens,
+                len(candidates.shortened),
+            )
         # An answer may hold a reason that nobody asked for, or for one that cannot be seen.
-        explained = self.explain and order[0] == members[ranking.order[0]]
-        reason = ranking.reason if explained else None
-        return RerankResult(tuple(order), scores, reason, caption, tuple(audits), ranking.confidence)
+        explained = self.explain and order[0] == best_first[0]
+        return RerankResult(
+            tuple(order),
+            scores,
+            ranking.reason if explained else None,
+            caption,
+            tuple(audits),
+            ranking.confidence,
+            query_shortened=words != query.text,
+        )
 
     # -- the query's caption ------------------------------------------------------------------
 
-    def _caption(self, picture: Image | None) -> ModelCalls:
+    def _caption(self, picture: Image | None, shortener: Shortener) -> ModelCalls:
         if picture is None or not self.caption:
             return None
         prompt = self.caption_prompt.format()
@@ -144,7 +187,8 @@ class ListwiseReranker:
             text = " ".join(cast("list[str]", replies)[0].split())
             if len(self.captions) >= CAPTIONS_KEPT:
                 self.captions.clear()
-            self.captions[key] = text
+            # Remote models have a length limit of their own, or none.
+            self.captions[key] = shortener.cut(text, 2 * CAPTION_TOKENS)
         return self.captions.get(key) or None
 
     # -- one window ---------------------------------------------------------------------------
@@ -202,7 +246,7 @@ class ListwiseReranker:
             query_caption=caption or "",
             num_candidates=str(len(members)),
             labels=list_labels(len(members)),
-            candidate_texts=describe_candidates([member.cell.text for member in members]),
+            candidate_texts=describe_candidates([member.words for member in members]),
             answer_format=self._answer_format(explain),
         )
         return RankRequest((sheet.image,), prompt, len(members))
@@ -296,9 +340,7 @@ def _consensus(shuffles: Sequence[Sequence[int]], rankings: Sequence[Ranking]) -
     return Ranking(order, scores, reason, rankings[0].audit, confidence=kendall_w(orders))
 
 
-def without_model(
-    candidates: Sequence[Candidate], *, error: str | None = None, attempts: int = 0
-) -> RerankResult:
+def without_model(candidates: Candidates, *, error: str | None = None, attempts: int = 0) -> RerankResult:
     """Return the retrieval order, with its scores, where nothing was ranked.
 
     Args:
@@ -311,26 +353,25 @@ def without_model(
     return RerankResult(tuple(order), scores, None, None, (kept.audit,), None)
 
 
-def _retrieval_scores(candidates: Sequence[Candidate]) -> tuple[float, ...]:
+def _retrieval_scores(candidates: Candidates) -> tuple[float, ...]:
     """Return the scores that candidates came with, none above the one before; all 0 where one has none."""
     scores: list[float] = []
-    for candidate in candidates:
-        score = candidate.node.score
-        if score is None or not math.isfinite(score):
+    for node in candidates.nodes:
+        if node.score is None or not math.isfinite(node.score):
             return (0.0,) * len(candidates)
-        scores.append(float(min(score, scores[-1] if scores else score)))
+        scores.append(float(min(node.score, scores[-1] if scores else node.score)))
     return tuple(scores)
 
 
 def unreadable_last(
-    order: Sequence[int], scores: Sequence[float], candidates: Sequence[Candidate]
+    order: Sequence[int], scores: Sequence[float], candidates: Candidates
 ) -> tuple[list[int], tuple[float, ...]]:
     """Move candidates that could not be looked at behind the others, in their retrieval order, at score 0."""
-    readable = [index for index in order if candidates[index].problem is None]
-    unreadable = sorted(index for index in order if candidates[index].problem is not None)
-    kept = [score for index, score in zip(order, scores, strict=True) if candidates[index].problem is None]
+    problems = candidates.problems
+    readable = [index for index in order if index not in problems]
+    kept = [score for index, score in zip(order, scores, strict=True) if index not in problems]
     last = min(0.0, kept[-1] if kept else 0.0)  # scores of retrieval can lie below
-    return readable + unreadable, (*kept, *(last for _ in unreadable))
+    return [*readable, *sorted(problems)], (*kept, *(last for _ in problems))
 
 
 def _progress(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -3,45 +3,48 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from llama_index.core.schema import NodeWithScore
 
-from .candidates import Candidate
+from .candidates import Candidates
 from .listwise import RerankResult
-from .ranking import Audit
 
 
 def annotated_nodes(
-    candidates: Sequence[Candidate], outcome: RerankResult, *, top_n: int, keep_retrieval_score: bool
+    candidates: Candidates, outcome: RerankResult, *, top_n: int, keep_retrieval_score: bool
 ) -> list[NodeWithScore]:
     """Return copies of the best nodes, with scores, and metadata as listed in ``Phi3VisionRerank``."""
     ranked = list(zip(outcome.order, outcome.scores, strict=True))[:top_n]
     return [
         _annotated(
-            candidates[index].node,
+            candidates.nodes[index],
             score,
             {
                 "rerank_rank": rank,
-                "retrieval_score": candidates[index].node.score if keep_retrieval_score else None,
+                "retrieval_score": candidates.nodes[index].score if keep_retrieval_score else None,
                 "rerank_reason": outcome.reason if rank == 1 else None,
                 "rerank_query_caption": outcome.caption,
-                "rerank_audit": _audit_dict(outcome.audits),
+                "rerank_audit": _audit_dict(outcome, candidates),
                 "rerank_confidence": outcome.confidence,
-                "rerank_unreadable": candidates[index].problem,
+                "rerank_unreadable": candidates.problems.get(index),
             },
         )
         for rank, (index, score) in enumerate(ranked, start=1)
     ]
 
 
-def _audit_dict(audits: Sequence[Audit]) -> dict[str, Any]:
-    """Return the audit of the one answer, or a summary of many with those that were not clean."""
+def _audit_dict(outcome: RerankResult, candidates: Candidates) -> dict[str, Any]:
+    """Return the audit of the one answer, or a summary of many; and which texts were cut before it."""
+    audits = outcome.audits
+    cut: dict[str, Any] = {"query_shortened": True} if outcome.query_shortened else {}
+    if candidates.shortened:
+        cut["texts_shortened"] = len(candidates.shortened)
     if len(audits) == 1:
-        return audits[0].to_dict()
+        return {**audits[0].to_dict(), **cut}
     bad = [audit.to_dict() for audit in audits if not audit.clean]
-    return {"answers": len(audits), "clean": len(audits) - len(bad), "not_clean": bad}
+    return {"answers": len(audits), "clean": len(audits) - len(bad), "not_clean": bad, **cut}
 
 
 def _annotated(hit: NodeWithScore, score: float, metadata: Mapping[str, Any]) -> NodeWithScore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,7 +35,7 @@ from ..logs import one_line
 from ..vlm.calls import ModelCall, ModelCallError, ModelReply, aexecute, execute
 from ..vlm.protocols import LabelScoringModel, LoadableModel, VisionLanguageModel
 from ..vlm.resolve import DEFAULT_MODEL_NAME, DEFAULT_NUM_CROPS, resolve_model
-from .candidates import Candidate, read_candidates, read_query
+from .candidates import Candidates, read_query
 from .listwise import ListwiseReranker, ModelCalls, RerankResult, without_model
 from .metadata import annotated_nodes
 from .prompts import (
@@ -133,6 +133,12 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     )
     max_new_tokens: int = Field(
         default=128, ge=1, description="Tokens for the reason; the list has its own. Local models only."
+    )
+    max_query_tokens: int = Field(
+        default=512, ge=2, description="Tokens of the query's text in the prompt; the rest is cut off."
+    )
+    max_text_tokens: int = Field(
+        default=64, ge=2, description="Tokens of each candidate's text in the prompt; the rest is cut off."
     )
     on_bad_answer: OnBadAnswer = Field(
         default="repair",
@@ -290,6 +296,8 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
             show_text=self.show_text,
             num_crops=self.num_crops or own or DEFAULT_NUM_CROPS,
             max_new_tokens=self.max_new_tokens,
+            max_query_tokens=self.max_query_tokens,
+            max_text_tokens=self.max_text_tokens,
             on_bad_answer=self.on_bad_answer,
             rank_prompt=self.rank_prompt,
             caption_prompt=self.caption_prompt,
@@ -315,7 +323,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     ) -> list[NodeWithScore]:
         query = _required(query_bundle)
         with self._reported(nodes, query) as result:
-            candidates = read_candidates(nodes, self._access)
+            candidates = Candidates(nodes, self._access)
             try:
                 steps = self._begin(query, candidates)
                 call, outcome = _advance(steps, None)
@@ -331,9 +339,9 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
     ) -> list[NodeWithScore]:
         query = _required(query_bundle)
         with self._reported(nodes, query) as result:
-            # Reading pictures and drawing sheets take time, too; all of it is kept off the event loop.
-            candidates = await asyncio.to_thread(read_candidates, nodes, self._access)
+            candidates = Candidates(nodes, self._access)
             try:
+                # Reading pictures and drawing sheets take time, too; all of it is kept off the event loop.
                 steps = await asyncio.to_thread(self._begin, query, candidates)
                 call, outcome = await asyncio.to_thread(_advance, steps, None)
                 while call is not None:
@@ -344,14 +352,14 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
             result += self._finished(candidates, outcome)
         return result
 
-    def _begin(self, query: QueryBundle, candidates: Sequence[Candidate]) -> ModelCalls:
+    def _begin(self, query: QueryBundle, candidates: Candidates) -> ModelCalls:
         steps = self._steps()
         content = read_query(query, self._access)
-        if candidates and isinstance(steps.model, LoadableModel):
+        if len(candidates) and isinstance(steps.model, LoadableModel):
             steps.model.load()  # a checkpoint that is not there is no failed answer
         return steps.run(content, candidates)
 
-    def _without_model(self, error: Exception, candidates: Sequence[Candidate]) -> RerankResult:
+    def _without_model(self, error: Exception, candidates: Candidates) -> RerankResult:
         if self.on_error == "raise":
             raise error
         logger.warning("Kept the retrieval order: %s", one_line(str(error)))
@@ -374,7 +382,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
             event.on_end(payload={EventPayload.NODES: result})
         dispatcher.event(ReRankEndEvent(nodes=result))
 
-    def _finished(self, candidates: Sequence[Candidate], outcome: RerankResult | None) -> list[NodeWithScore]:
+    def _finished(self, candidates: Candidates, outcome: RerankResult | None) -> list[NodeWithScore]:
         assert outcome is not None  # noqa: S101 (for the type checker)
         return annotated_nodes(
             candidates, outcome, top_n=self.top_n, keep_retrieval_score=self.keep_retrieval_score

@@ -7,9 +7,6 @@ from typing import Any
 
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 
-MAX_CANDIDATE_TEXT = 200
-"""Characters of a candidate's text in the prompt."""
-
 DEFAULT_CAPTION_PROMPT = PromptTemplate("Describe what this picture shows in one short sentence.")
 
 DEFAULT_RANK_PROMPT = PromptTemplate(
@@ -104,13 +101,10 @@ def describe_query(text: str, *, has_picture: bool, caption: str | None) -> str:
 
 def describe_candidates(texts: Sequence[str]) -> str:
     """List the texts that candidates have, under their numbers."""
-    lines = [f"[{number}] {_shorten(text)}\n" for number, text in enumerate(texts, start=1) if text.strip()]
+    lines = [
+        f"[{number}] {' '.join(text.split())}\n" for number, text in enumerate(texts, start=1) if text.strip()
+    ]
     return "Texts of the candidates:\n" + "".join(lines) if lines else ""
-
-
-def _shorten(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_CANDIDATE_TEXT else line[: MAX_CANDIDATE_TEXT - 1] + "…"
 
 
 def list_format(*, explain: bool, declared: bool) -> str:

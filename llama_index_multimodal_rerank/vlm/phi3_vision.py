@@ -161,6 +161,10 @@ class LocalPhi3Vision:
             output = self._generate(loaded, inputs, max_new_tokens)
         return self._decode(loaded, output[0])
 
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens a text has; see ``TokenCountingModel``."""
+        return len(self.load().processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def label_logprobs(self, requests: Sequence[RankRequest]) -> list[list[float]]:
         """Return log-probabilities of each label to be written first; see ``LabelScoringModel``.
 

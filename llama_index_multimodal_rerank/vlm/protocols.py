@@ -96,6 +96,15 @@ class LoadableModel(Protocol):
 
 
 @runtime_checkable
+class TokenCountingModel(Protocol):
+    """A model that says how long a text is for it; else LlamaIndex's tokenizer is asked."""
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens a text has."""
+        ...
+
+
+@runtime_checkable
 class AsyncModel(VisionLanguageModel, Protocol):
     """A model that waits for a network rather than for a processor; its calls run side by side."""
 

@@ -16,7 +16,7 @@ from llama_index_multimodal_rerank import (
     Phi3VisionRerank,
     image_node,
 )
-from llama_index_multimodal_rerank.reranking.prompts import MAX_CANDIDATE_TEXT, describe_candidates
+from llama_index_multimodal_rerank.reranking.prompts import describe_candidates
 from llama_index_multimodal_rerank.reranking.ranking import ranking_from_answer
 
 ATTACKS = {
@@ -62,7 +62,6 @@ def test_every_text_stays_in_the_one_line_of_its_number(texts: list[str]) -> Non
     assert len(lines) == len(shown) + 2
     for number, line in zip(shown, lines[1:], strict=False):
         assert line.startswith(f"[{number}] ")
-        assert len(line) <= len(f"[{number}] ") + MAX_CANDIDATE_TEXT
 
 
 @attacks

@@ -351,7 +351,7 @@ def test_names_of_files_forge_no_lines_of_the_log(query: Any, caplog: pytest.Log
         lost = ImageTextQuery(image_path=f"/{FORGED}.png")
         Phi3VisionRerank(model=TextModel(), on_error="keep_order").postprocess_nodes([node], lost)
 
-    assert len(lines(caplog)) >= 3
+    assert len(lines(caplog)) >= 2
     assert all(line.isprintable() for line in lines(caplog))
     assert any("x\\nCRITICAL root" in line for line in lines(caplog))
 
