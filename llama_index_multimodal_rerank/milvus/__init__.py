@@ -1,1 +1,1 @@
-"""A standard MilvusVectorStore, and the clients in it."""
+"""A MilvusVectorStore whose ids and filters are quoted, and the clients in it."""

@@ -1,4 +1,4 @@
-"""The pymilvus clients that ``milvus_store`` puts into a standard MilvusVectorStore."""
+"""The pymilvus clients that ``milvus_store`` puts into its MilvusVectorStore."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from pymilvus import MilvusClient
+from pymilvus import DataType, MilvusClient
 from pymilvus.client.types import Status
 from pymilvus.exceptions import MilvusException
 
+from .filters import is_in, without_empty
 from .lite_recovery import DROPPED_PREFIX, collection_folders, is_incomplete, repair
 from .names import check_name, checks_names
 
@@ -44,9 +45,35 @@ def _is_gone(error: MilvusException) -> bool:
     return code == Status.CONNECT_FAILED or getattr(code, "name", None) == "UNAVAILABLE"  # gRPC's
 
 
+class NodeMilvusClient(MilvusClient):
+    """A ``MilvusClient`` for rows that are nodes of LlamaIndex, whatever their ids are made of."""
+
+    def insert(self, collection_name: str, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """As ``MilvusClient.insert``."""
+        return super().insert(collection_name, _filterable(data), *args, **kwargs)
+
+    def upsert(self, collection_name: str, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """As ``MilvusClient.upsert``."""
+        return super().upsert(collection_name, _filterable(data), *args, **kwargs)
+
+    def _pack_pks_expr(self, schema_dict: dict[str, Any], pks: list[Any]) -> str:
+        # pymilvus puts ids between quotes as they are: delete(ids=["x'] or id != '"]) deletes every row.
+        primary = self._extract_primary_field(schema_dict)
+        if primary["type"] == DataType.VARCHAR:
+            return is_in(primary["name"], pks)
+        return str(super()._pack_pks_expr(schema_dict, [int(pk) for pk in pks]))
+
+
+def _filterable(rows: Any) -> Any:
+    """Leave the empty metadata of nodes out of rows (:mod:`.filters`); other rows are not touched."""
+    if isinstance(rows, dict):
+        return without_empty(rows) if "_node_content" in rows else rows
+    return [_filterable(row) for row in rows] if isinstance(rows, list) else rows
+
+
 def _with_retries(name: str) -> Any:
     """Make the method of a client that gives up on a server after a while, in words."""
-    original = getattr(MilvusClient, name)
+    original = getattr(NodeMilvusClient, name)
 
     @functools.wraps(original)
     def method(self: ServerMilvusClient, *args: Any, **kwargs: Any) -> Any:
@@ -72,7 +99,7 @@ def _with_retries(name: str) -> Any:
     return method
 
 
-class ServerMilvusClient(MilvusClient):
+class ServerMilvusClient(NodeMilvusClient):
     """A ``MilvusClient`` that sits out a short absence of its server, and says so when it is a long one.
 
     pymilvus tries 75 times, which is close to four minutes of silence, or (since about 2.6.10)
@@ -94,7 +121,7 @@ class ServerMilvusClient(MilvusClient):
 
 
 @checks_names
-class LiteMilvusClient(MilvusClient):
+class LiteMilvusClient(NodeMilvusClient):
     """A ``MilvusClient`` that knows the ways of Milvus Lite (3.2.2).
 
     Lite scans rows that are not flushed yet one by one: a search is about ten times slower then.

@@ -1,4 +1,4 @@
-"""milvus_store: a standard MilvusVectorStore, set up right for Milvus Lite, a server or Zilliz Cloud."""
+"""milvus_store: a MilvusVectorStore, set up right for Milvus Lite, a server or Zilliz Cloud."""
 
 from __future__ import annotations
 
@@ -99,8 +99,9 @@ def milvus_store(
     fingerprint = {**embed_model.fingerprint, "dim": str(embed_model.dim), "metric": metric}
     own = inspect.signature(MilvusVectorStore.__init__).parameters
     connection = {name: value for name, value in kwargs.items() if name not in own}
-    from .clients import LiteMilvusClient, ThreadedMilvusClient
+    from .clients import LiteMilvusClient
     from .lite_recovery import collection_folder, is_incomplete, may_hold_rows
+    from .vector_store import QuotingMilvusVectorStore
 
     client = _connect(uri, token, local, connection)
 
@@ -121,7 +122,7 @@ def milvus_store(
     remembered = exists and _check_collection(client, collection_name, fingerprint, hybrid=hybrid)
     if exists and not remembered:
         _drop_indexes(client, collection_name)
-    store = MilvusVectorStore(
+    store = QuotingMilvusVectorStore(
         uri=uri,
         token=token,
         collection_name=collection_name,
@@ -139,8 +140,7 @@ def milvus_store(
             collection_name, {FINGERPRINT_PROPERTY: json.dumps(fingerprint, sort_keys=True)}
         )
     client.load_collection(collection_name)  # Lite opens collections unloaded
-    store._milvusclient = client
-    store._async_milvusclient = ThreadedMilvusClient(client)
+    store.use_client(client)
     if local:
         _warn_if_large(client, collection_name)
     return store

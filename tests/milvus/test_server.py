@@ -16,6 +16,7 @@ from llama_index.vector_stores.milvus import MilvusVectorStore
 from pymilvus import MilvusClient
 from support.milvus_behaviour import *  # noqa: F403 (the tests of every Milvus)
 from support.milvus_behaviour import Place, fill, search
+from support.milvus_filters import *  # noqa: F403 (those of ids and filters)
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 
@@ -38,8 +39,10 @@ def place(client: MilvusClient) -> Iterator[Place]:
         f"test_{uuid.uuid4().hex}",
         sparse=version >= (2, 4),
         bm25=version >= (2, 5),
+        infix=version >= (2, 5),
         # Tests read what another client wrote a moment ago, and what was just deleted.
         consistency_level="Strong",
+        every=8,
     )
     yield place
     client.drop_collection(place.collection)

@@ -30,7 +30,7 @@ def test_overwriting_what_is_not_there_logs_no_error(
 
 
 def test_it_is_the_standard_store_with_safe_settings(store: MilvusVectorStore) -> None:
-    assert type(store) is MilvusVectorStore
+    assert isinstance(store, MilvusVectorStore)
     index = store.client.describe_index("images", "embedding")
     # HNSW on Lite can lose rows after compaction (milvus-lite #369).
     assert (index["index_type"], index["metric_type"]) == ("FLAT", "COSINE")

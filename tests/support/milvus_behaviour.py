@@ -47,7 +47,9 @@ class Place:
     collection: str = "images"
     sparse: bool = True  # whether this Milvus knows sparse vectors (2.4)
     bm25: bool = True  # and text matching of its own (2.5)
+    infix: bool = True  # whether it finds a part of a text that is not its beginning (2.5)
     consistency_level: str = "Session"  # the store's default
+    every: int = 1  # every n-th of many cases is tried: a server takes 0.2 seconds a request
 
     def open(self, embed_model: VisualizedBGEEmbedding, **options: Any) -> MilvusVectorStore:
         options = {"consistency_level": self.consistency_level, **options}
