@@ -12,7 +12,7 @@ from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.schema import BaseNode
 
 from ..models.batching import batch_order
-from ..schema.image_text import ImageText, has_lost_image
+from ..schema.image_text import ImageText, has_lost_image, recover_image
 from ..schema.nodes import embedding_content, to_storable_node
 from .local_model import LocalModelEmbedding
 from .prefetched_images import prefetch_images, take_image
@@ -60,6 +60,7 @@ class ImageTextEmbedding(LocalModelEmbedding):
         return vectors
 
     def _to_item(self, text: str) -> str | tuple[str, Any]:
+        text = recover_image(text)
         if _has_image(text):
             prefetched = take_image(text)
             return text.text, partial(self._load_image, text) if prefetched is None else prefetched
@@ -71,7 +72,7 @@ class ImageTextEmbedding(LocalModelEmbedding):
                 "from_documents(..., transformations=[embed_model]), without a splitter, and turn nodes from "
                 "a store into indexable ones with image_node(node.image_path)."
             )
-        return str(text)
+        return text.text if isinstance(text, ImageText) else text
 
     def _load_image(self, text: ImageText) -> Image:
         return self._access.load(
@@ -85,6 +86,7 @@ class ImageTextEmbedding(LocalModelEmbedding):
         return self.model.preprocess(self._load_image(text))
 
     def _with_digest(self, text: str) -> str:
+        text = recover_image(text)
         return text.with_digest(self._access) if _has_image(text) else text
 
     def _get_text_embedding(self, text: str) -> Embedding:

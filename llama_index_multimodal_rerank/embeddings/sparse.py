@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llama_index.vector_stores.milvus.utils import BaseSparseEmbeddingFunction
 
 from ..lazy import Lazy
+from ..schema.image_text import words_of
 
 if TYPE_CHECKING:
     from ..models.bge_m3.loading import SparseModel
@@ -96,7 +97,8 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
         return self._encode(documents, _EMPTY_DOCUMENT)
 
     def _encode(self, texts: Sequence[str], empty: dict[int, float]) -> list[dict[int, float]]:
-        full = [str(text) for text in texts if text.strip()]
+        texts = [words_of(text) for text in texts]
+        full = [text for text in texts if text.strip()]
         weights = iter(self._lexical_weights(full) if full else ())
         return [(next(weights) or dict(empty)) if text.strip() else dict(empty) for text in texts]
 

@@ -13,6 +13,7 @@ from ..images.access import DEFAULT_ACCESS, ImageAccess
 from ..images.sources import ImageLoadError
 from ..images.viewing import to_screen_depth
 from ..logs import one_line
+from ..schema.image_text import recover_image, words_of
 from ..schema.nodes import node_image
 from ..schema.query import ImageTextQuery
 from .sheet import Cell, fit
@@ -109,7 +110,7 @@ def query_image(query: QueryBundle) -> ImageSource | None:
     if query.image_path is not None:
         return query.image_path
     carriers = [query.query_str, *query.embedding_strs]
-    images = (getattr(text, "image", None) for text in carriers)
+    images = (getattr(recover_image(text), "image", None) for text in carriers)
     return next((image for image in images if image is not None), None)
 
 
@@ -121,7 +122,7 @@ def read_query(query: QueryBundle, access: ImageAccess = DEFAULT_ACCESS) -> Quer
         ValueError: it has neither text nor picture.
     """
     source = query_image(query)
-    text = str(getattr(query.query_str, "text", query.query_str)).strip()
+    text = words_of(query.query_str).strip()
     if source is None and not text:
         raise ValueError("the query has neither text nor picture to rank by")
     picture = None if source is None else _load(source, 2 * LARGEST_PICTURE, access)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..images.access import DEFAULT_ACCESS
 from ..images.sources import describe_source
+from .references import carrier_of, find_references, new_reference, set_carrier
 
 if TYPE_CHECKING:
     from ..images.access import ImageAccess
@@ -27,7 +28,11 @@ _NAME_TAG = re.compile(rf"\[{IMAGE_DIGEST_KEY}: unread:[0-9a-f]{{64}}\]\Z")
 
 
 class ImageText(str):
-    """A text with a picture; a ``str`` equal to the text.
+    """A text with a picture; a ``str`` equal to the text, if there is any.
+
+    A picture alone is not an empty string: LlamaIndex would take it for no query at all. Its characters are a
+    reference to itself, ``[#…]``. ``str(...)`` of a text with a picture ends in such a reference, and carries
+    the picture on: LlamaIndex's tools call it, and may copy the characters into a string of their own.
 
     Pass it wherever LlamaIndex takes a query or a text as a string::
 
@@ -41,25 +46,50 @@ class ImageText(str):
             first needed.
 
     Attributes:
-        text: the text alone, also where the string itself is :meth:`tagged`.
+        text: the text alone, whatever the characters of the string itself.
         image: the picture's source, or None.
     """
 
     text: str
     image: ImageSource | None
     _digest: str | None
+    _is_tagged: bool = False
+    _as_str: ImageText | None = None
 
     def __new__(
         cls, text: str = "", image: ImageSource | None = None, *, digest: str | None = None
     ) -> ImageText:
         """Make the string; see the class."""
-        self = super().__new__(cls, text)
-        self.text = str(text)
+        words = text.text if isinstance(text, ImageText) else str(text)
+        reference = "" if words or image is None else new_reference()
+        self = super().__new__(cls, words or reference)
+        self.text = words
         if isinstance(image, (BytesIO, bytearray, memoryview)):  # may change or be consumed under us
             image = image.getvalue() if isinstance(image, BytesIO) else bytes(image)
         self.image = image
         self._digest = digest
+        if reference:
+            set_carrier(reference, self)
         return self
+
+    def __str__(self) -> str:
+        """Return characters that lead to the picture, carrying it; for the text alone, see ``text``."""
+        if self.image is None or not str.__eq__(self, self.text):
+            return self
+        if self._as_str is None:
+            reference = new_reference()
+            self._as_str = self._with_characters(f"{self.text} {reference}", self._digest)
+            set_carrier(reference, self._as_str)
+        return self._as_str
+
+    def __format__(self, format_spec: str) -> str:
+        """Format the characters themselves: prompts show the words, without a reference."""
+        return str.__str__(self).__format__(format_spec)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # References are not copied, they are made anew.
+        tagged = str.__str__(self) if self._is_tagged else None
+        return _restore, (type(self), self.text, self.image, self._digest, tagged)
 
     @property
     def expected_digest(self) -> str | None:
@@ -78,7 +108,8 @@ class ImageText(str):
         Raises:
             ImageLoadError: the picture's bytes cannot be read.
         """
-        if self.image is None or (_DIGEST_TAG.search(self) and not _NAME_TAG.search(self)):
+        # Not told by the characters: the text may hold whatever words its author likes.
+        if self.image is None or (self._is_tagged and not _NAME_TAG.search(self)):
             return self
         digest = self._digest or access.digest(self.image)
         return self._tagged(digest, digest)
@@ -94,15 +125,54 @@ class ImageText(str):
         )
 
     def _tagged(self, tag: str, digest: str | None) -> ImageText:
-        value = f"{self.text}\n[{IMAGE_DIGEST_KEY}: {tag}]".lstrip()
-        tagged = super().__new__(type(self), value)
-        tagged.text, tagged.image, tagged._digest = self.text, self.image, digest
+        tagged = self._with_characters(f"{self.text}\n[{IMAGE_DIGEST_KEY}: {tag}]".lstrip(), digest)
+        tagged._is_tagged = True
         return tagged
+
+    def _with_characters(self, characters: str, digest: str | None) -> ImageText:
+        twin = super().__new__(type(self), characters)
+        twin.text, twin.image, twin._digest = self.text, self.image, digest
+        return twin
 
     def __repr__(self) -> str:
         if self.image is None:
             return f"ImageText({self.text!r})"
         return f"ImageText({self.text!r}, image={describe_source(self.image)})"
+
+
+def _restore(
+    cls: type[ImageText], text: str, image: ImageSource | None, digest: str | None, tagged: str | None
+) -> ImageText:
+    restored = cls(text, image, digest=digest)
+    if tagged is not None:
+        restored = restored._with_characters(tagged, digest)
+        restored._is_tagged = True
+    return restored
+
+
+def recover_image(text: str) -> str:
+    """Return an :class:`ImageText` for a plain string with a reference to one, else the string itself.
+
+    Raises:
+        ValueError: there are references to several pictures, or the one referred to is gone.
+    """
+    if getattr(text, "image", None) is not None or not (references := find_references(text)):
+        return text
+    if len(references) > 1:
+        raise ValueError(f"a query has one picture: got references to {len(references)} in {text[:200]!r}")
+    carrier = carrier_of(references[0])
+    if carrier is None:
+        raise ValueError(
+            f"the picture of this query is gone: {text[:200]!r} was copied from an ImageText that no longer "
+            "exists. Keep the ImageText until the query is answered, or pass an ImageTextQuery."
+        )
+    return ImageText(text.replace(references[0], "").strip(), carrier.image, digest=carrier._digest)
+
+
+def words_of(text: str) -> str:
+    """Return the words of a string, without its picture and without the reference to it."""
+    text = recover_image(text)
+    return text.text if isinstance(text, ImageText) else text
 
 
 def has_lost_image(text: str) -> bool:

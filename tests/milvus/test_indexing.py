@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llama_index.core import Settings, StorageContext, VectorStoreIndex
+from llama_index.core.chat_engine import ContextChatEngine
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.ingestion import DocstoreStrategy, IngestionCache, IngestionPipeline
 from llama_index.core.llms import MockLLM
@@ -17,11 +18,12 @@ from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import ImageNode
 from llama_index.core.selectors import LLMSingleSelector
 from llama_index.core.storage.docstore import SimpleDocumentStore
-from llama_index.core.tools import QueryEngineTool
+from llama_index.core.tools import QueryEngineTool, RetrieverTool
 from support.drawing import draw_picture
 from support.visualized_bge_golden import SAME
 
 from llama_index_multimodal_rerank import (
+    ImageText,
     ImageTextQuery,
     VisualizedBGEEmbedding,
     image_node,
@@ -250,6 +252,46 @@ async def test_query_engines_answer_as_brute_force(
         answers = [engine.query(query).source_nodes, fusion.retrieve(query), router.query(query).source_nodes]
     for hits in answers:
         assert [hit.node.image_path for hit in hits] == right
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+@pytest.mark.parametrize("text", ["a mug with this", ""])
+async def test_strings_with_pictures_answer_as_brute_force_everywhere(
+    index: VectorStoreIndex,
+    embed_model: VisualizedBGEEmbedding,
+    expected: dict[str, np.ndarray],
+    pictures: list[Path],
+    use_async: bool,
+    text: str,
+) -> None:
+    query = ImageText(text, pictures[3])
+    retriever = index.as_retriever(similarity_top_k=6)
+    engine = index.as_query_engine(similarity_top_k=6, response_mode="no_text")
+    engine_tool = QueryEngineTool.from_defaults(engine, description="pictures")
+    retriever_tool = RetrieverTool.from_defaults(retriever, description="pictures")
+    chat = ContextChatEngine.from_defaults(retriever=retriever, llm=MockLLM())
+    if use_async:
+        answers = {
+            "retriever": await retriever.aretrieve(query),
+            "engine": (await engine.aquery(query)).source_nodes,
+            "engine tool": (await engine_tool.acall(query)).raw_output.source_nodes,
+            "engine tool by name": (await engine_tool.acall(input=query)).raw_output.source_nodes,
+            "retriever tool": (await retriever_tool.acall(query)).raw_output,
+            "chat": (await chat.achat(query)).source_nodes,
+        }
+    else:
+        answers = {
+            "retriever": retriever.retrieve(query),
+            "engine": engine.query(query).source_nodes,
+            "engine tool": engine_tool.call(query).raw_output.source_nodes,
+            "engine tool by name": engine_tool.call(input=query).raw_output.source_nodes,
+            "retriever tool": retriever_tool.call(query).raw_output,
+            "chat": chat.chat(query).source_nodes,
+        }
+    right = brute_force(embed_model, expected, text, pictures[3])
+    assert {name: [hit.node.image_path for hit in hits] for name, hits in answers.items()} == dict.fromkeys(
+        answers, right
+    )
 
 
 class FirstChoice(MockLLM):

@@ -12,7 +12,7 @@ from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.retrievers import QueryFusionRetriever
-from llama_index.core.schema import ImageNode, TextNode
+from llama_index.core.schema import ImageNode, QueryBundle, TextNode
 from PIL import Image
 from support.tiny_phi3_vision import write_folder
 from support.vlm_doubles import ConstrainedTextModel, LogitModel, TextModel, has_query
@@ -25,6 +25,7 @@ from llama_index_multimodal_rerank import (
     load_image_nodes,
     milvus_store,
 )
+from llama_index_multimodal_rerank.reranking.candidates import read_query
 
 REDS = [20, 200, 90, 150, 60, 230, 120, 40, 180]
 BEST_THREE = [230, 200, 180]
@@ -216,3 +217,10 @@ async def test_milvus_with_the_tiny_phi3_vision(milvus_index, tiny_phi3, query, 
     assert [hit.score for hit in again] == pytest.approx(scores, rel=1e-4)
     backwards = rerank.postprocess_nodes(retrieved[::-1], query)
     assert not np.allclose([hit.score for hit in backwards], scores)
+
+
+def test_the_reranker_sees_the_picture_of_a_query_that_a_tool_copied(pictures):
+    original = ImageText("a mug", pictures[0])
+    content = read_query(QueryBundle(", ".join([str(original)]) + "\n"))  # as RetrieverTool does
+    assert content.text == "a mug"
+    assert content.picture is not None

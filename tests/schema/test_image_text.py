@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llama_index_multimodal_rerank.images.sources import ImageNotFoundError
-from llama_index_multimodal_rerank.schema.image_text import ImageText, has_lost_image
+from llama_index_multimodal_rerank.schema.image_text import ImageText, has_lost_image, recover_image
 
 
 def digest_of(path: Path) -> str:
@@ -92,3 +92,45 @@ def test_lost_picture(pictures: list[Path]) -> None:
 def test_pil_images_are_told_apart() -> None:
     red, blue = (ImageText("", Image.new("RGB", (4, 4), colour)).with_digest() for colour in ("red", "blue"))
     assert str(red) != str(blue)
+
+
+# -- where LlamaIndex keeps only characters --------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["a mug", ""])
+def test_str_carries_the_picture_and_so_does_a_copy_of_its_characters(text: str) -> None:
+    original = ImageText(text, "leopard.jpg")
+    for carried in (str(original), recover_image(", ".join([str(original)]) + "\n")):
+        assert isinstance(carried, ImageText)
+        assert (carried.text, carried.image) == (text, "leopard.jpg")
+    assert str(original) == str(original) != ""
+
+
+def test_a_picture_alone_is_not_an_empty_string() -> None:
+    assert len(ImageText("", "leopard.jpg")) > 0
+    assert ImageText("") == ""
+    assert ImageText(ImageText("", "leopard.jpg")).text == ""
+
+
+def test_a_picture_that_is_gone_is_an_error_and_so_are_two() -> None:
+    characters = ", ".join([str(ImageText("a mug", "leopard.jpg"))])
+    with pytest.raises(ValueError, match=r"picture of this query is gone.*ImageTextQuery"):
+        recover_image(characters)
+    first, second = ImageText("", "a.png"), ImageText("", "b.png")
+    with pytest.raises(ValueError, match="one picture: got references to 2"):
+        recover_image(f"{first}, {second}")
+
+
+def test_what_looks_like_a_reference_is_text() -> None:
+    text = "ticket [#0123456789abcdef0123456789abcdef]"
+    assert recover_image(text) is text
+
+
+def test_copies_of_a_picture_alone_outlive_it() -> None:
+    original = ImageText("", b"picture")
+    twins = [pickle.loads(pickle.dumps(original)), copy.copy(original), copy.deepcopy(original)]
+    del original
+    for twin in twins:
+        recovered = recover_image(f"{twin}!")
+        assert isinstance(recovered, ImageText)
+        assert (recovered.text, recovered.image) == ("!", b"picture")
