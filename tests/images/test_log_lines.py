@@ -12,10 +12,14 @@ from support.drawing import draw_picture
 from llama_index_multimodal_rerank import ImageLoadError, load_image, load_image_nodes
 from llama_index_multimodal_rerank.images.sources import describe_source
 from llama_index_multimodal_rerank.logs import escape_control
-from llama_index_multimodal_rerank.reranking.candidates import read_candidates
+from llama_index_multimodal_rerank.reranking.candidates import Candidate, Candidates
 
 FORGED = "a\nINFO:root:all is well\r\x1b[2K\x85\u2028\u202e\udcff.png"
 LINE_ENDS = ("\n", "\r", "\x1b", "\x85", "\u2028", "\u202e", "\udcff", "\0")
+
+
+def read_candidates(nodes: list[NodeWithScore]) -> list[Candidate]:
+    return Candidates(nodes).show(range(len(nodes)), str)
 
 
 def is_one_line(text: str) -> bool:

@@ -16,9 +16,13 @@ from support.drawing import draw_picture, encoded
 
 from llama_index_multimodal_rerank import ImageTextQuery, VisualizedBGEEmbedding, load_image
 from llama_index_multimodal_rerank.images.viewing import to_screen_depth, turn_upright
-from llama_index_multimodal_rerank.reranking.candidates import read_candidates, read_query
+from llama_index_multimodal_rerank.reranking.candidates import Candidate, Candidates, read_query
 
 GREY = np.asarray(draw_picture(5).convert("L"))
+
+
+def read_candidates(nodes: list[NodeWithScore]) -> list[Candidate]:
+    return Candidates(nodes).show(range(len(nodes)), str)
 
 
 def deep(name: str) -> bytes:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from llama_index_multimodal_rerank.models.phi3_vision.hd_geometry import hd_size, num_image_tokens
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
+from llama_index_multimodal_rerank.models.hd_geometry import hd_size, num_image_tokens
 from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionConfig,
     Phi3VisionForConditionalGeneration,
