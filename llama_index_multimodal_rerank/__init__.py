@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .schema.image_text import ImageText as ImageText
     from .schema.nodes import ImageTextNode as ImageTextNode
     from .schema.nodes import image_node as image_node
+    from .schema.nodes import to_image_nodes as to_image_nodes
     from .schema.query import ImageTextQuery as ImageTextQuery
     from .vlm.calls import ModelCallError as ModelCallError
     from .vlm.llama_index import LlamaIndexVLM as LlamaIndexVLM
@@ -58,6 +59,7 @@ _DEFINED_IN = {
     "load_image": "images.access",
     "load_image_nodes": "data.folders",
     "milvus_store": "milvus.store",
+    "to_image_nodes": "schema.nodes",
 }
 
 __version__ = "0.1.0"

@@ -13,7 +13,7 @@ from llama_index.core.schema import BaseNode
 
 from ..models.batching import batch_order
 from ..schema.image_text import ImageText, has_lost_image, recover_image
-from ..schema.nodes import embedding_content, to_storable_node
+from ..schema.nodes import embedding_content, require_distinct_content, to_storable_node
 from .local_model import LocalModelEmbedding
 from .prefetched_images import prefetch_images, take_image
 
@@ -215,14 +215,15 @@ class ImageTextEmbedding(LocalModelEmbedding):
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Set the embedding of every node: its picture with its text, or its text.
 
-        Takes ``ImageTextNode``, ``ImageNode``, ``ImageDocument``, ``Node`` and text nodes, mixed.
+        Takes ``ImageTextNode``, ``ImageNode`` as stores return it, and text nodes, mixed.
 
         Returns:
-            The nodes, in order. A ``Node`` or ``ImageDocument`` with a picture is returned as an
-            ``ImageTextNode`` of the same id, because a vector store would lose its picture.
+            The nodes, in order. A ``Node`` of text is returned as a ``TextNode`` of the same id, because
+            stores fail on it.
 
         Raises:
-            ValueError: a node has nothing to embed, or is audio or video.
+            ValueError: a node has nothing to embed, is audio or video, or has a picture that a pipeline's
+                cache could not tell from others: pass such nodes through :func:`to_image_nodes`.
             ImageLoadError: a picture cannot be read.
         """
         stored, contents = self._contents(nodes)
@@ -238,6 +239,8 @@ class ImageTextEmbedding(LocalModelEmbedding):
         return _set_embeddings(nodes, stored, vectors)
 
     def _contents(self, nodes: Sequence[BaseNode]) -> tuple[list[BaseNode], list[str]]:
+        for node in nodes:
+            require_distinct_content(node)
         stored = [to_storable_node(node, self._access) for node in nodes]
         return stored, [embedding_content(node) for node in stored]
 

@@ -11,7 +11,7 @@ import copy
 import hashlib
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,6 +265,60 @@ def to_storable_node(node: BaseNode, access: ImageAccess = DEFAULT_ACCESS) -> Ba
     kept.excluded_llm_metadata_keys = [*kept.excluded_llm_metadata_keys, *node.excluded_llm_metadata_keys]
     kept.relationships = {**kept.relationships, **node.relationships}
     return kept
+
+
+def to_image_nodes(
+    nodes: Sequence[BaseNode], *, data_root: str | os.PathLike[str] | None = None
+) -> list[BaseNode]:
+    """Make other people's nodes with pictures into nodes that pipelines and caches tell apart.
+
+    ``IngestionPipeline(transformations=[embed_model]).run(nodes=to_image_nodes(documents))``
+
+    Args:
+        nodes: what readers and stores return: ``ImageDocument``, ``Node``, ``ImageNode``, text nodes, mixed.
+            Call it anew before each run, so that changed files are noticed.
+        data_root: the only folder that files are read from; see :func:`image_node`.
+
+    Returns:
+        The nodes, in order. One with a picture becomes an :class:`ImageTextNode` that knows the digest of its
+        picture, with the same id, text, metadata and relationships. Text nodes, and nodes that
+        :func:`image_node` made, are returned as they are.
+
+    Raises:
+        ValueError: a node is audio or video.
+        ImageLoadError: a picture cannot be read, or lies outside of ``data_root``.
+    """
+    access = ImageAccess(data_root=data_root)
+    return [_to_image_node(node, access) for node in nodes]
+
+
+def _to_image_node(node: BaseNode, access: ImageAccess) -> BaseNode:
+    source = node_image(node)
+    if not isinstance(node, ImageNode) or source is None:
+        return to_storable_node(node, access)
+    if isinstance(node, ImageTextNode) and node._image_digest is not None:
+        return node
+    made = make_image_node(source, text=node.text, metadata=node.metadata, id_=node.node_id, access=access)
+    made.excluded_llm_metadata_keys = [*made.excluded_llm_metadata_keys, *node.excluded_llm_metadata_keys]
+    made.relationships = {**made.relationships, **node.relationships}
+    return made
+
+
+def require_distinct_content(node: BaseNode) -> None:
+    """Check that a pipeline's cache, which is keyed by contents, tells a node's picture from others.
+
+    Raises:
+        ValueError: the node has a picture that its content does not name.
+    """
+    if isinstance(node, _EmbedsAsPicture) or node_image(node) is None:
+        return
+    if isinstance(node, ImageNode) and node.metadata.get(IMAGE_DIGEST_KEY):  # as a store returns it
+        return
+    raise ValueError(
+        f"the content of {type(node).__name__} {node.node_id!r} does not tell which picture it is: the cache "
+        "of an IngestionPipeline would take one picture for another, or a changed one for the old one. Pass "
+        "the nodes through to_image_nodes first: run(nodes=to_image_nodes(nodes))."
+    )
 
 
 def embedding_content(node: BaseNode) -> str:

@@ -28,7 +28,13 @@ from support import visualized_bge_golden
 from support.drawing import draw_picture
 from support.visualized_bge_golden import IMAGES, TINY_BERT
 
-from llama_index_multimodal_rerank import ImageLoadError, ImageText, VisualizedBGEEmbedding, image_node
+from llama_index_multimodal_rerank import (
+    ImageLoadError,
+    ImageText,
+    VisualizedBGEEmbedding,
+    image_node,
+    to_image_nodes,
+)
 from llama_index_multimodal_rerank.embeddings import visualized_bge
 from llama_index_multimodal_rerank.images.access import ImageAccess
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
@@ -396,8 +402,8 @@ async def test_all_kinds_of_nodes(embed_model: VisualizedBGEEmbedding, pictures:
 
     expected = [image] * 5 + [pair] * 2 + [embed_model.get_text_embedding("words")]
     for given, returned in (
-        (batch := nodes(), embed_model(batch)),
-        (batch := nodes(), await embed_model.acall(batch)),
+        (batch := to_image_nodes(nodes()), embed_model(batch)),
+        (batch := to_image_nodes(nodes()), await embed_model.acall(batch)),
     ):
         assert_close([node.embedding for node in returned], expected)
         assert_close([node.embedding for node in given], expected)

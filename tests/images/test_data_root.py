@@ -26,6 +26,7 @@ from llama_index_multimodal_rerank import (
     image_node,
     load_image,
     load_image_nodes,
+    to_image_nodes,
 )
 from llama_index_multimodal_rerank.images.access import ImageAccess
 from llama_index_multimodal_rerank.schema.nodes import ImageTextNode
@@ -126,9 +127,14 @@ WAYS: dict[str, Way] = {
     "batch": lambda model, path: model.get_text_embedding_batch([ImageText("", path)] * 40),
     "image": lambda model, path: model.get_image_embedding(path),
     "encode": lambda model, path: model.encode([ImageText("", path)]),
-    "ImageNode": lambda model, path: model([ImageNode(image_path=path)]),
-    "async ImageNode": lambda model, path: asyncio.run(model.acall([ImageNode(image_path=path)])),
-    "ImageDocument": lambda model, path: model([ImageDocument(image_path=path)]),
+    "ImageNode": lambda model, path: model(
+        to_image_nodes([ImageNode(image_path=path)], data_root=model.data_root)
+    ),
+    "ImageTextNode": lambda model, path: model([ImageTextNode(image_path=path)]),
+    "async ImageTextNode": lambda model, path: asyncio.run(model.acall([ImageTextNode(image_path=path)])),
+    "ImageDocument": lambda model, path: model(
+        to_image_nodes([ImageDocument(image_path=path)], data_root=model.data_root)
+    ),
 }
 
 
@@ -379,7 +385,7 @@ def test_a_home_folder_is_no_way_out(
     monkeypatch.setenv("HOME", str(secret.parent))
     node = Node(image_resource=MediaResource(path=path))  # type: ignore[arg-type]
     for refused in (
-        lambda: confined([node]),
+        lambda: to_image_nodes([node], data_root=confined.data_root),
         lambda: image_node(path, data_root=confined.data_root),
         lambda: load_image(path, data_root=confined.data_root),
     ):

@@ -15,7 +15,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.retrievers import QueryFusionRetriever
-from llama_index.core.schema import ImageNode
+from llama_index.core.schema import BaseNode, ImageDocument, ImageNode, MediaResource, Node
 from llama_index.core.selectors import LLMSingleSelector
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.tools import QueryEngineTool, RetrieverTool
@@ -29,6 +29,7 @@ from llama_index_multimodal_rerank import (
     image_node,
     load_image_nodes,
     milvus_store,
+    to_image_nodes,
 )
 
 
@@ -177,6 +178,35 @@ def test_pipeline_cache_serves_pictures_and_sees_changes(
     assert pipeline.run(nodes=[image_node(pictures[0])])[0].embedding == pytest.approx(first, abs=SAME)
     pictures[0].write_bytes(pictures[1].read_bytes())
     assert pipeline.run(nodes=[image_node(pictures[0])])[0].embedding == pytest.approx(second, abs=SAME)
+
+
+def other_peoples_node(kind: str, path: Path) -> BaseNode:
+    if kind == "Node":
+        return Node(image_resource=MediaResource(path=path))
+    if kind == "ImageDocument of a reader":
+        return ImageDocument(image_path=str(path), metadata={"file_path": str(path)})
+    return (ImageDocument if kind == "ImageDocument" else ImageNode)(image_path=str(path))
+
+
+@pytest.mark.parametrize("kind", ["ImageDocument", "ImageNode", "Node", "ImageDocument of a reader"])
+async def test_pipeline_cache_tells_other_peoples_pictures_apart(
+    kind: str, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    pipeline = IngestionPipeline(transformations=[embed_model], cache=IngestionCache())
+
+    def nodes(paths: list[Path]) -> list[BaseNode]:
+        return [other_peoples_node(kind, path) for path in paths]
+
+    told = r"which picture.*run\(nodes=to_image_nodes\(nodes\)\)"
+    with pytest.raises(ValueError, match=told):
+        pipeline.run(nodes=nodes(pictures[:2]))
+    with pytest.raises(ValueError, match=told):
+        await pipeline.arun(nodes=nodes(pictures[:2]))
+    rows = [row for path in pictures for row in pipeline.run(nodes=to_image_nodes(nodes([path])))]
+    assert len({row.node_id for row in rows}) == len({tuple(row.embedding or ()) for row in rows}) == 6
+    pictures[0].write_bytes(pictures[1].read_bytes())
+    changed = pipeline.run(nodes=to_image_nodes(nodes([pictures[0]])))[0]
+    assert changed.embedding == pytest.approx(rows[1].embedding, abs=SAME)
 
 
 def test_docstore_upserts_skip_the_same_and_replace_the_changed(

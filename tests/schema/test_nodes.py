@@ -16,6 +16,7 @@ from llama_index.core.schema import (
     MetadataMode,
     Node,
     NodeRelationship,
+    RelatedNodeInfo,
     TextNode,
 )
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
@@ -23,12 +24,14 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 from support.drawing import draw_picture
 
 from llama_index_multimodal_rerank.images.access import DEFAULT_ACCESS
+from llama_index_multimodal_rerank.images.sources import ImageLoadError
 from llama_index_multimodal_rerank.schema.image_text import ImageText
 from llama_index_multimodal_rerank.schema.nodes import (
     ImageTextNode,
     embedding_content,
     image_node,
     node_image,
+    to_image_nodes,
     to_storable_node,
 )
 
@@ -247,3 +250,28 @@ def test_image_node_that_lost_its_picture_is_refused(pictures: list[Path]) -> No
 def test_empty_node_is_refused() -> None:
     with pytest.raises(ValueError, match="neither text nor picture"):
         embedding_content(TextNode(text=" \n"))
+
+
+def test_to_image_nodes_keeps_what_it_need_not_change(pictures: list[Path]) -> None:
+    ours, words = image_node(pictures[0]), TextNode(text="a")
+    assert to_image_nodes([ours, words]) == [ours, words]
+    parent = RelatedNodeInfo(node_id="p")
+    stored = ImageNode(
+        id_="n",
+        image_path=str(pictures[1]),
+        text="cap",
+        metadata={"k": 1, "image_digest": digest_of(pictures[0])},
+        relationships={NodeRelationship.PARENT: parent},
+    )
+    (made,) = to_image_nodes([stored])
+    assert isinstance(made, ImageTextNode)
+    assert (made.node_id, made.text, made.metadata["k"]) == ("n", "cap", 1)
+    assert made.metadata["image_digest"] == digest_of(pictures[1])
+    assert made.relationships[NodeRelationship.PARENT] == parent
+
+
+def test_to_image_nodes_reads_below_data_root_only(pictures: list[Path], tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(ImageLoadError):
+        to_image_nodes([ImageNode(image_path=str(pictures[0]))], data_root=root)
