@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_TIFF_MODES = frozenset({"CMYK", "F", "I", "I;16B", "I;16L", "PA", "YCbCr"})
-# No lossless format has these. They exist between two steps of a computation, and convert without a loss
-# that could be seen.
-_STANDARD_MODES = {"HSV": "RGB", "I;16N": "I", "La": "LA", "RGBX": "RGB", "RGBa": "RGBA"}
+_TIFF_MODES = frozenset({"CMYK", "F", "I", "I;16B", "I;16L", "PA"})
+# No lossless format has these, or Pillow cannot read what it writes (YCbCr, up to 12.0 at least). They exist
+# between two steps of a computation, and convert without a loss that could be seen.
+_STANDARD_MODES = {"HSV": "RGB", "I;16N": "I", "La": "LA", "RGBX": "RGB", "RGBa": "RGBA", "YCbCr": "RGB"}
 
 
 def to_standard_mode(image: Image) -> Image:
