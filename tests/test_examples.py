@@ -107,7 +107,15 @@ def test_quickstart_needs_a_query_for_the_users_pictures(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("index_folder.py", ["first run:  15 pictures", "second run: 0 pictures", "embedded: coffee.png"]),
+        (
+            "index_folder.py",
+            [
+                "first run: 15 embedded",
+                "15 rows\nnothing changed: 0 embedded [], 15 rows",
+                "one changed: 1 embedded ['coffee.png'], 15 rows",
+                "one removed: 0 embedded [], 14 rows",
+            ],
+        ),
         ("vector_store_index.py", ["picture alone\n  1. 1.000  coffee.png"]),
         ("multi_modal_index.py", ["picture alone\n  1. 1.000  rocket.jpg"]),
         ("metadata_filters.py", ["'space'\n  1. ", "at least 600 pixels wide\n  1. "]),

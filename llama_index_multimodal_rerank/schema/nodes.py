@@ -101,6 +101,23 @@ class ImageTextNode(_EmbedsAsPicture, ImageNode):
     others by path and node id, so caches do not notice when the file changes.
     """
 
+    @property
+    def source_node(self) -> RelatedNodeInfo | None:
+        """What the node was cut from: None for a picture that is its own document.
+
+        A document store (llama-index-core 0.14.25) that is told of a source deletes the node as its
+        source's last one, deletes it again, and raises that it is not there: in a pipeline with
+        ``UPSERTS_AND_DELETE``, before the vector store has deleted its row.
+        """
+        source = super().source_node
+        return None if source is not None and source.node_id == self.node_id else source
+
+    @property
+    def ref_doc_id(self) -> str | None:
+        """Id of the document: its own, or that of what it was cut from."""
+        source = super().source_node
+        return None if source is None else source.node_id
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy as an index does, into a node that is no ``ImageNode``; see ``_IndexedImage``."""
         values = {name: getattr(self, name) for name in type(self).model_fields}

@@ -231,6 +231,18 @@ def test_docstore_upserts_skip_the_same_and_replace_the_changed(
     )
 
 
+def test_an_index_in_memory_forgets_a_deleted_picture(
+    embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    nodes = load_image_nodes(pictures)
+    index = VectorStoreIndex(nodes, embed_model=embed_model)
+    index.delete_ref_doc(nodes[2].node_id, delete_from_docstore=True)
+    left = {node.node_id for node in nodes} - {nodes[2].node_id}
+    assert set(index.docstore.docs) == left
+    hits = index.as_retriever(similarity_top_k=9).retrieve(ImageTextQuery("", image_path=str(pictures[2])))
+    assert {hit.node.node_id for hit in hits} == left
+
+
 # -- querying --------------------------------------------------------------------------------
 
 

@@ -17,8 +17,11 @@ from typing import Any
 
 import pytest
 from llama_index.core import VectorStoreIndex
+from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
 from llama_index.core.schema import TextNode
+from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores.simple import SimpleVectorStore
 from llama_index.core.vector_stores.types import VectorStoreQuery
 from llama_index.vector_stores.milvus import MilvusVectorStore
 from llama_index.vector_stores.milvus.utils import BaseSparseEmbeddingFunction, BM25BuiltInFunction
@@ -209,6 +212,60 @@ def test_a_changed_picture_replaces_its_row(
     assert result.similarities is not None
     assert result.nodes[0].metadata["file_name"] == "picture-0.png"
     assert result.similarities[0] == pytest.approx(1.0, abs=1e-5)
+
+
+# -- in step with a folder -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["milvus", "simple"])
+@pytest.mark.parametrize("run", ["run", "arun"])
+def test_a_store_in_step_with_a_folder(
+    place: Place,
+    embed_model: VisualizedBGEEmbedding,
+    pictures: list[Path],
+    tmp_path: Path,
+    run: str,
+    kind: str,
+) -> None:
+    store = place.open(embed_model) if kind == "milvus" else SimpleVectorStore()
+    docstore = SimpleDocumentStore()
+    by_name = {image_node(path).node_id: path.name for path in pictures}
+
+    def update() -> tuple[list[str], list[str]]:
+        """Run the pipeline; return the names of the pictures embedded, and of those that are found."""
+        pipeline = IngestionPipeline(
+            transformations=[embed_model],
+            vector_store=store,
+            docstore=docstore,
+            docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
+        )
+        nodes = load_image_nodes(pictures[0].parent)
+        embedded = (
+            pipeline.run(documents=nodes) if run == "run" else asyncio.run(pipeline.arun(documents=nodes))
+        )
+        found = store.query(VectorStoreQuery(query_embedding=[1.0] * 64, similarity_top_k=99)).ids
+        names = sorted(by_name[node_id] for node_id in found or [])
+        assert sorted(by_name[node_id] for node_id in docstore.docs) == names
+        return sorted(node.metadata["file_name"] for node in embedded), names
+
+    names = [path.name for path in pictures]
+    assert update() == (names, names)
+    assert update() == ([], names)
+    pictures[2].unlink()
+    assert update() == ([], [*names[:2], *names[3:]])
+    assert update() == ([], [*names[:2], *names[3:]])
+    # persisted, as one does between two days
+    docstore.persist(str(tmp_path / "docstore.json"))
+    docstore = SimpleDocumentStore.from_persist_path(str(tmp_path / "docstore.json"))
+    pictures[0].unlink()
+    pictures[1].unlink()
+    draw_picture(70).save(pictures[4])
+    draw_picture(2).save(pictures[2])
+    assert update() == ([names[2], names[4]], names[2:])
+    for path in pictures[2:]:
+        path.unlink()
+    draw_picture(0).save(pictures[0])
+    assert update() == ([names[0]], names[:1])
 
 
 # -- event loops, threads, connections -------------------------------------------------------
