@@ -24,8 +24,8 @@ DROPPED_PREFIX = "_dropped_"
 """Begins the names that collections get before they are removed, so that a kill leaves all or nothing."""
 
 _SCHEMA = "schema.json"
-_LOCK = "LOCK"  # made by Lite once, and never removed
-_FOLDERS = ("collections", "databases")
+_LOCK = "LOCK"  # made by Lite when it first opens a folder, and never removed
+_ENTRIES = {"collections", "databases", ".database-staging", "aliases.json", "database_properties.json"}
 _DROPPED = re.compile(DROPPED_PREFIX + "[0-9a-f]{32}")
 _LOG = re.compile(r"wal_(?:data|delta)_(\d+)\.arrow")
 
@@ -57,17 +57,12 @@ def check_is_database(path: Path) -> None:
     """
     if not path.is_dir() or (path / _LOCK).exists():
         return
-    # A process killed at its first opening may have left these, empty.
-    others = [entry.name for entry in path.iterdir() if not (entry.name in _FOLDERS and _is_empty(entry))]
+    others = sorted({entry.name for entry in path.iterdir()} - _ENTRIES)
     if others:
         raise ValueError(
-            f"{str(path)!r} is a folder and no Milvus Lite database: {sorted(others)[0]!r} is in it. Choose "
-            "another name for the database."
+            f"{str(path)!r} is a folder and no Milvus Lite database: {others[0]!r} is in it. Choose another "
+            "name for the database."
         )
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
 
 
 def may_hold_rows(incomplete: Path) -> bool:

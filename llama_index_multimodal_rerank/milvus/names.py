@@ -49,12 +49,13 @@ def checks_names(cls: C) -> C:
     """Let all public methods of a client check the names in their arguments, inherited methods, too."""
     for name, method in inspect.getmembers(cls, inspect.isfunction):
         if not name.startswith("_"):
-            setattr(cls, name, _checking(method))
+            # An override may hand arguments on as *args; the first definition tells which they are.
+            first = next(vars(base)[name] for base in reversed(cls.__mro__) if name in vars(base))
+            setattr(cls, name, _checking(method, inspect.signature(first)))
     return cls
 
 
-def _checking(method: Callable[..., Any]) -> Callable[..., Any]:
-    signature = inspect.signature(method)
+def _checking(method: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def checked(*args: Any, **kwargs: Any) -> Any:

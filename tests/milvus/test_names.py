@@ -121,8 +121,13 @@ def test_every_method_of_the_client(photos: Path, names: list[str]) -> None:
             if name or parameter not in ("db_name", "target_db", "field_name"):
                 value = [name] if parameter == "partition_names" else name
                 call = getattr(client, method)
+                position = (
+                    list(inspect.signature(getattr(MilvusClient, method)).parameters).index(parameter) - 1
+                )
                 with pytest.raises(ValueError, match="letters, digits and underscores"):
                     call(**{parameter: value})
+                with pytest.raises(ValueError, match="letters, digits and underscores"):
+                    call(*[None] * position, value)
     assert files(photos)
 
 
