@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 RETRY_TIMEOUT_SECONDS = 30.0
 """How long a request is repeated while a server does not answer."""
 
-_WRITING: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)  # by file
 _OPENING = threading.Lock()  # a repair has the file for itself for a moment
 
 
@@ -38,6 +37,38 @@ class MilvusUnavailableError(MilvusException, ConnectionError):
 
 class MilvusDiskError(MilvusException, OSError):
     """Milvus Lite could not write its file, for example because the disk is full."""
+
+
+class _ReadWriteLock:
+    """Many may read at once; who writes is alone, and may take the lock again."""
+
+    def __init__(self) -> None:
+        self._writer = threading.RLock()
+        self._changed = threading.Condition()
+        self._readers = 0
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Wait until nobody writes."""
+        with self._writer, self._changed:
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Wait until nobody writes or reads; who waits keeps new readers out."""
+        with self._writer:
+            with self._changed:
+                self._changed.wait_for(lambda: self._readers == 0)
+            yield
+
+
+_LOCKS: defaultdict[str, _ReadWriteLock] = defaultdict(_ReadWriteLock)  # by file
 
 
 def _is_gone(error: MilvusException) -> bool:
@@ -135,6 +166,8 @@ class LiteMilvusClient(NodeMilvusClient):
     cannot be loaded any more. Indexes follow from the rows, so they are then removed and made anew.
     Lite lets writes and flushes run at once, on one log: their bytes may mix, and a row may be written to
     a log that is about to be removed. Both lose rows when the process is killed. So they take turns.
+    And rows that are being flushed, which a write may do as well, are found by nobody until the flush is
+    over. So reading, which many may do at once, waits until nobody writes or flushes.
 
     Lite joins names into paths unchecked, and deletes what is there: a name that is none is a ``ValueError``
     (:mod:`.names`).
@@ -148,7 +181,7 @@ class LiteMilvusClient(NodeMilvusClient):
             repair(uri)
             super().__init__(uri, **kwargs)
         self._place = uri
-        self._writing = _WRITING[uri]
+        self._lock = _LOCKS[uri]
         self._unflushed: set[str] = set()
         self._torn: set[str] = set()
 
@@ -162,18 +195,18 @@ class LiteMilvusClient(NodeMilvusClient):
 
     def delete(self, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.delete``."""
-        with self._writing:
+        with self._lock.writing():
             return super().delete(*args, **kwargs)
 
     def flush(self, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.flush``."""
-        with self._writing:
+        with self._lock.writing():
             return super().flush(*args, **kwargs)
 
     def _write(self, write: Callable[..., Any], collection_name: str, *args: Any, **kwargs: Any) -> Any:
         self._unflushed.add(collection_name)
         try:
-            with self._writing:
+            with self._lock.writing():
                 if collection_name in self._torn:
                     self.flush(collection_name)  # begins a new log
                     self._torn.discard(collection_name)
@@ -197,12 +230,24 @@ class LiteMilvusClient(NodeMilvusClient):
         if "drop_ratio_search" in params:
             exact = {name: value for name, value in params.items() if name != "drop_ratio_search"}
             kwargs["search_params"] = {**kwargs["search_params"], "params": exact}
-        return super().search(collection_name, *args, **kwargs)
+        with self._lock.reading():
+            return super().search(collection_name, *args, **kwargs)
 
     def hybrid_search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.hybrid_search``."""
         self._flush_if_written(collection_name)
-        return super().hybrid_search(collection_name, *args, **kwargs)
+        with self._lock.reading():
+            return super().hybrid_search(collection_name, *args, **kwargs)
+
+    def query(self, *args: Any, **kwargs: Any) -> Any:
+        """As ``MilvusClient.query``."""
+        with self._lock.reading():
+            return super().query(*args, **kwargs)
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        """As ``MilvusClient.get``."""
+        with self._lock.reading():
+            return super().get(*args, **kwargs)
 
     def load_collection(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.load_collection``."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from llama_index.vector_stores.milvus import MilvusVectorStore
+from milvus_lite.engine import collection
 from support.drawing import draw_picture
 from support.milvus_behaviour import *  # noqa: F403 (the tests of every Milvus)
 from support.milvus_behaviour import Place, search
@@ -102,3 +106,30 @@ def test_writes_are_flushed_before_the_next_search(
     assert flushed == ["images"]
     assert len(search(store, [1.0] * store.dim)) == 7
     assert flushed == ["images"] * 2
+
+
+@pytest.mark.parametrize("read", ["search", "query"])
+def test_reading_while_another_thread_flushes_sees_all_rows(
+    store: MilvusVectorStore, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """At the beginning of a flush, Lite looks for its rows in none of the places where they are."""
+    flushing, go_on = threading.Event(), threading.Event()
+    new_log = collection.WAL
+
+    def wait_for_log(**arguments: Any) -> Any:
+        flushing.set()
+        assert go_on.wait(60)
+        return new_log(**arguments)
+
+    reads = {
+        "search": lambda: search(store, [1.0] * store.dim),
+        "query": lambda: store.client.query(store.collection_name, filter="id != ''", limit=10),
+    }
+    monkeypatch.setattr(collection, "WAL", wait_for_log)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(reads["search"])  # flushes what was written before
+        assert flushing.wait(60)
+        second = pool.submit(reads[read])
+        wait([second], timeout=1)
+        go_on.set()
+        assert (len(first.result()), len(second.result())) == (6, 6)
