@@ -76,7 +76,7 @@ def repair(path: str) -> None:
     """Put right what a killed process left. Nothing is done when the file is new, or open anywhere."""
     if not Path(path).is_dir():
         return
-    from milvus_lite import DataDirLockedError, MilvusLite  # not there on Windows, nor needed for a server
+    from milvus_lite import DataDirLockedError, MilvusLite  # not needed for a server
 
     try:
         lock = MilvusLite(path)
