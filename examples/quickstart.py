@@ -59,7 +59,8 @@ store = milvus_store(
 )
 nodes = load_image_nodes(images, on_error="skip")
 IngestionPipeline(transformations=[embed_model], vector_store=store).run(nodes=nodes)
-print(f"Indexed {len(nodes)} pictures, skipped {len(nodes.skipped)}.")
+unread = [file for file in nodes.skipped if not file.reason.startswith("not a picture")]  # such as a manifest
+print(f"Indexed {len(nodes)} pictures, skipped {len(unread)}.")
 
 index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
 retriever = index.as_retriever(similarity_top_k=options.top_k)

@@ -108,7 +108,7 @@ def test_pil_images_and_functions_are_the_same(tiny: VisualizedBGE) -> None:
 
 
 def test_preprocessed_pictures_embed_the_same(tiny: VisualizedBGE) -> None:
-    image = opener("rgb.png")()
+    image = opener(0)()
     crop = tiny.preprocess(image)
     side = tiny.model.config.vision.image_size
     assert (crop.dtype, crop.shape) == (np.uint8, (side, side, 3))
