@@ -93,7 +93,7 @@ def other_answers(wanted: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     same = wanted[:, None] == labels[None]  # (queries, products, 3)
     answers = (same | (wanted[:, None] == UNKNOWN)).all(dim=-1)
-    return answers & ~torch.probe(len(wanted), dtype=torch.bool, device=wanted.device)
+    return answers & ~torch.eye(len(wanted), dtype=torch.bool, device=wanted.device)
 
 
 def embed_queries(model: VisualizedBGEModel, batch: Batch) -> torch.Tensor:
