@@ -113,12 +113,12 @@ def test_reading_while_another_thread_flushes_sees_all_rows(
     store: MilvusVectorStore, monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
     """At the beginning of a flush, Lite looks for its rows in none of the places where they are."""
-    flushing, go_on = threading.Event(), threading.Event()
+    flushing, resume = threading.Event(), threading.Event()
     new_log = collection.WAL
 
     def wait_for_log(**arguments: Any) -> Any:
         flushing.set()
-        assert go_on.wait(60)
+        assert resume.wait(60)
         return new_log(**arguments)
 
     reads = {
@@ -131,5 +131,5 @@ def test_reading_while_another_thread_flushes_sees_all_rows(
         assert flushing.wait(60)
         second = pool.submit(reads[read])
         wait([second], timeout=1)
-        go_on.set()
+        resume.set()
         assert (len(first.result()), len(second.result())) == (6, 6)
