@@ -1,7 +1,12 @@
-"""A value made on first use, once, under any number of threads."""
+"""A value made on first use, once, under any number of threads.
+
+A model among them: in a process forked after one was loaded, the threads that torch computes in do not exist,
+and the first operation waits for them for ever. That is an error here, unless torch computes in one thread.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -9,8 +14,29 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
+_loaded_in: int | None = None  # the process that loaded a model; forked children inherit the number
+
+
+class ForkedProcessError(RuntimeError):
+    """A model is used in a process that was forked after one had been loaded."""
+
+
+def _check_not_forked() -> None:
+    if _loaded_in is None or _loaded_in == (process := os.getpid()):
+        return
+    import torch
+
+    if torch.get_num_threads() > 1:
+        raise ForkedProcessError(
+            f"Process {process} was forked from process {_loaded_in} after that had loaded a model. Torch's "
+            f"{torch.get_num_threads()} threads do not exist here, and computing would wait for them for "
+            "ever. Load models only after the fork (gunicorn: without --preload), start processes with "
+            "multiprocessing.get_context('spawn'), or call torch.set_num_threads(1) in them first."
+        )
+
+
 class Lazy(Generic[T]):
-    """Holds what is too heavy to make early, to copy, or to pickle: a loaded model.
+    """Holds what is too heavy to make early, to copy, or to pickle.
 
     Copies share the value. A pickle carries none, so the receiver makes its own.
     """
@@ -38,3 +64,20 @@ class Lazy(Generic[T]):
 
     def __reduce__(self) -> tuple[type[Lazy[T]], tuple[()]]:
         return (type(self), ())
+
+
+class LazyModel(Lazy[T]):
+    """Holds a model that torch computes."""
+
+    def get(self, make: Callable[[], T]) -> T:
+        """As :meth:`Lazy.get`.
+
+        Raises:
+            ForkedProcessError: this process was forked from one that had loaded a model, and torch computes
+                in more than one thread.
+        """
+        global _loaded_in
+        _check_not_forked()
+        if self._value is None:
+            _loaded_in = os.getpid()
+        return super().get(make)

@@ -11,7 +11,7 @@ from llama_index.core.embeddings import MultiModalEmbedding
 
 from ..images.access import ImageAccess
 from ..images.url_hosts import check_allow_urls
-from ..lazy import Lazy
+from ..lazy import LazyModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +101,7 @@ class LocalModelEmbedding(MultiModalEmbedding):
         default=False, description="Show a bar where LlamaIndex forwards no show_progress: in pipelines."
     )
 
-    _loader: Lazy[Any] = PrivateAttr(default_factory=Lazy)
+    _loader: LazyModel[Any] = PrivateAttr(default_factory=LazyModel)
 
     @field_validator("allow_urls", mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llama_index.vector_stores.milvus.utils import BaseSparseEmbeddingFunction
 
-from ..lazy import Lazy
+from ..lazy import LazyModel
 from ..schema.image_text import words_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
         self.cache_folder = cache_folder
         self.revision = revision
         self.local_files_only = local_files_only
-        self._model: Lazy[SparseModel] = Lazy()
+        self._model: LazyModel[SparseModel] = LazyModel()
 
     def encode_queries(self, queries: list[str]) -> list[dict[int, float]]:
         """Return the lexical weights of queries, ``{token id: weight}`` each."""

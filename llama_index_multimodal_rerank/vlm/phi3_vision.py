@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..demo.checkpoints import DEMO, checkpoint_folder
 from ..images.sources import pixels_digest
-from ..lazy import Lazy
+from ..lazy import Lazy, LazyModel
 from .control_tokens import ControlTokens
 from .protocols import LabelRanking, RankRequest
 
@@ -90,7 +90,7 @@ class LocalPhi3Vision:
         self._hub: dict[str, Any] = {"cache_dir": cache_folder, "revision": revision or "main"}
         if local_files_only:
             self._hub["local_files_only"] = True
-        self._loader: Lazy[_Loaded] = Lazy()
+        self._loader: LazyModel[_Loaded] = LazyModel()
         self._control_tokens: Lazy[ControlTokens] = Lazy()
         self._lock = threading.Lock()
         self._features: OrderedDict[tuple[int, str], tuple[torch.Tensor, list[int]]] = OrderedDict()
