@@ -122,6 +122,17 @@ def test_no_circle() -> None:
         pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
+def test_models_do_not_know_each_other() -> None:
+    """What two models share lies beside their folders, not in one of them."""
+    folders = {path.name for path in (PACKAGE / "models").iterdir() if (path / "__init__.py").is_file()}
+    assert len(folders) > 2
+    for module, targets in IMPORTS.items():
+        for target in targets:
+            own, other = (name.split(".")[1:2] for name in (module, target))
+            if room(module) == room(target) == "models" and other and other[0] in folders:
+                assert own == other, f"{module} imports {target}"
+
+
 @pytest.mark.parametrize("name", WITHOUT_LLAMA_INDEX)
 def test_rooms_without_llama_index(name: str) -> None:
     for file in (PACKAGE / name).rglob("*.py"):

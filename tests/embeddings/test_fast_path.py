@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding
-from llama_index_multimodal_rerank.models.visualized_bge.processing import IMAGE_MEAN, IMAGE_STD
+from llama_index_multimodal_rerank.models.pixels import CLIP_MEAN, CLIP_STD
 
 TEXTS = (
     "turtle",
@@ -30,7 +30,7 @@ def plainly(embed_model: VisualizedBGEEmbedding, text: str, path: Path | None) -
         resized = Image.open(path).resize((224 * 64 // 48, 224), Image.Resampling.BICUBIC)
         left = round((resized.width - 224) / 2)
         crop = np.asarray(resized.crop((left, 0, left + 224, 224)).convert("RGB"), dtype=np.float32) / 255
-        crop = (crop - np.asarray(IMAGE_MEAN, np.float32)) / np.asarray(IMAGE_STD, np.float32)
+        crop = (crop - np.asarray(CLIP_MEAN, np.float32)) / np.asarray(CLIP_STD, np.float32)
         pixels = torch.from_numpy(crop.transpose(2, 0, 1).copy())[None]
     with torch.inference_mode():
         vector = bge.model(encoded["input_ids"], encoded["attention_mask"], pixels)[0].numpy()

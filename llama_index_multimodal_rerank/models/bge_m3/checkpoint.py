@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ..visualized_bge.errors import CheckpointError
-from ..visualized_bge.serialization import read_weights
+from ..errors import CheckpointError
+from ..serialization import read_weights
 
 SPARSE_HEAD = "sparse_linear.pt"
 COLBERT_HEAD = "colbert_linear.pt"

@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..batching import plan_batches
+from ..errors import CheckpointError
 from ..hardware import resolve_device
-from ..visualized_bge.errors import CheckpointError
 from .checkpoint import checkpoint_errors, load_tokenizer, read_sparse_linear
 
 # Of these no text gets a weight. A <mask> written in a text does get one, as in FlagEmbedding.

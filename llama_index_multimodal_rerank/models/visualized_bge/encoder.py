@@ -4,43 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
-from tqdm import tqdm
 
-from ..batching import plan_batches
+from ..digest import weights_digest
+from ..errors import CheckpointError
+from ..fast_tokenizer import Int64Array
 from ..hardware import resolve_device, resolve_dtype
-from ..prefetch import Prefetcher, lag_by_one
-from .digest import weights_digest
-from .errors import CheckpointError
-from .hub import CONFIG_NAME, WEIGHTS_NAME, WEIGHTS_REPO, HubOptions, open_model_files
-from .items import Entry, Item, parse_items
+from ..hub import CONFIG_NAME, WEIGHTS_NAME, HubOptions
+from ..image_text_encoder import ImageArray, ImageTextEncoder
+from ..items import Entry
+from .files import WEIGHTS_REPO, open_model_files
 from .modeling import VisualizedBGEModel, meta_model
-from .processing import (
-    PREPROCESSING_ID,
-    Int64Array,
-    TextTokenizer,
-    Uint8Array,
-    crop_image,
-    normalize_crops,
-    truncate,
-)
+from .processing import PREPROCESSING_ID, TextTokenizer, Uint8Array, crop_image, normalize_crops
 from .state_dict import fill_model, is_used, save_model
 
 logger = logging.getLogger(__name__)
 
-Float32Array = npt.NDArray[np.float32]
 
-_TOKENIZE_AT_ONCE = 1024
-
-
-class VisualizedBGE:
+class VisualizedBGE(ImageTextEncoder):
     """Embeds texts, pictures, and pictures with a text into one space.
 
     One instance may be used by several threads; the model runs for one of them at a time.
@@ -54,11 +40,11 @@ class VisualizedBGE:
     """
 
     def __init__(self, model: VisualizedBGEModel, tokenizer: TextTokenizer, *, weights_sha256: str) -> None:
+        side = model.config.vision.image_size
+        super().__init__(tokenizer, image_dtype=np.uint8, image_shape=(side, side, 3))
         self.model = model
         self.tokenizer = tokenizer
         self._weights_sha256 = weights_sha256
-        self._lock = threading.Lock()
-        self._warned_of_memory = False
 
     @classmethod
     def from_pretrained(
@@ -123,79 +109,6 @@ class VisualizedBGE:
         self.tokenizer.tokenizer.save_pretrained(folder)
         self.model.config.to_json_file(folder / CONFIG_NAME)
         save_model(self.model, folder / WEIGHTS_NAME)
-
-    def encode(
-        self,
-        items: Iterable[Item],
-        *,
-        batch_size: int = 32,
-        normalize: bool = True,
-        show_progress: bool = False,
-    ) -> Float32Array:
-        """Embed a list of texts, pictures and pairs of both.
-
-        Functions that return pictures are called in threads, ahead of the model, a bounded number at a
-        time, so a long list of them takes no more memory than a short one. What they raise is raised here.
-        Texts too long for the model are cut, with a warning in the log.
-
-        Args:
-            items: each a text; or a PIL image, or a function without arguments that returns one, or what
-                :meth:`preprocess` made of one; or a pair ``(text, image)`` of both, whose text may be ``""``.
-            batch_size: items of one forward pass; fewer where they have more than 512 tokens.
-            normalize: scale embeddings to length 1, so that their dot product is the cosine similarity.
-            show_progress: show a progress bar.
-
-        Returns:
-            Embeddings in the order of the items, (items, dim).
-
-        Raises:
-            TypeError: an item is of no known type, or a function returned something else than a PIL image.
-            ValueError: an item is an empty text without an image, an image is empty or far too narrow, an
-                array is not of :meth:`preprocess`, or ``batch_size`` is not positive.
-            FloatingPointError: an embedding is not finite.
-            torch.OutOfMemoryError: not even one item fits into memory. Batches that do not fit are halved,
-                with one warning in the log.
-        """
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
-        entries = parse_items(items)
-        ids = self._tokenize(entries)
-        batches = plan_batches(
-            [len(tokens) for tokens in ids],
-            [entry.image is not None for entry in entries],
-            image_tokens=self.image_tokens,
-            batch_size=batch_size,
-        )
-        crops: dict[int, Uint8Array] = {}
-        to_load: dict[int, tuple[int, Image.Image | Callable[[], Image.Image]]] = {}
-        for i in (i for batch in batches for i in batch):
-            image = entries[i].image
-            if isinstance(image, np.ndarray):
-                crops[i] = self._check_crop(i, image)
-            elif image is not None:
-                to_load[i] = i, image
-        embeddings = np.empty((len(entries), self.dim), dtype=np.float32)
-
-        def forward(batch: list[int]) -> tuple[list[int], torch.Tensor]:
-            crops.update((i, loaded.take(i).result()) for i in batch if i in to_load)
-            own = [crops.pop(i) for i in batch if i in crops]
-            return batch, self._forward([ids[i] for i in batch], own, normalize)
-
-        with (
-            Prefetcher(self._load_crop, to_load, ahead=2 * batch_size) as loaded,
-            tqdm(total=len(entries), desc="Embedding", disable=not show_progress) as progress,
-        ):
-            for batch, vectors in lag_by_one(map(forward, batches)):
-                embeddings[batch] = vectors.cpu().numpy()
-                finite = np.isfinite(embeddings[batch]).all(axis=1)
-                if not finite.all():
-                    raise FloatingPointError(
-                        f"The embedding of items[{batch[int(finite.argmin())]}] is not finite in "
-                        f"{self.dtype}; load the model with dtype='float32'. If it stays so, the weights are "
-                        f"damaged."
-                    )
-                progress.update(len(batch))
-        return embeddings
 
     def compile(self) -> None:
         """Have torch compile the layers of both encoders when they are next used.
@@ -263,90 +176,29 @@ class VisualizedBGE:
             "dim": str(self.dim),
         }
 
-    def _tokenize(self, entries: Sequence[Entry]) -> list[Int64Array]:
-        ids: list[Int64Array] = []
-        cut = 0
-        for start in range(0, len(entries), _TOKENIZE_AT_ONCE):
-            some = entries[start : start + _TOKENIZE_AT_ONCE]
-            for entry, tokens in zip(some, self.tokenizer([entry.text for entry in some]), strict=True):
-                if entry.image is None and len(tokens) <= 2:
-                    raise ValueError(
-                        f"items[{len(ids)}] is a text without an image, and the tokenizer reads nothing in "
-                        f"it: {entry.text!r} has no embedding."
-                    )
-                limit = self.max_text_tokens if entry.image is None else self.max_text_tokens_with_image
-                cut += len(tokens) > limit
-                ids.append(truncate(tokens, limit))
-        if cut:
-            logger.warning(
-                "%d of %d texts were cut: the model reads %d tokens of a text alone and %d beside an image.",
-                cut,
-                len(entries),
-                self.max_text_tokens,
-                self.max_text_tokens_with_image,
-            )
-        return ids
-
-    def _check_crop(self, index: int, crop: Uint8Array) -> Uint8Array:
-        side = self.model.config.vision.image_size
-        if crop.dtype != np.uint8 or crop.shape != (side, side, 3):
+    def _token_limit(self, index: int, entry: Entry, tokens: Int64Array) -> int:
+        if entry.image is not None:
+            return self.max_text_tokens_with_image
+        if len(tokens) <= 2:
             raise ValueError(
-                f"items[{index}] has an array of {crop.dtype} {crop.shape} for its picture; expected what "
-                f"preprocess() returns, uint8 {(side, side, 3)}."
+                f"items[{index}] is a text without an image, and the tokenizer reads nothing in it: "
+                f"{entry.text!r} has no embedding."
             )
-        return crop
+        return self.max_text_tokens
 
-    def _load_crop(self, picture: tuple[int, Image.Image | Callable[[], Image.Image]]) -> Uint8Array:
-        index, source = picture
-        image = source if isinstance(source, Image.Image) else source()
-        if not isinstance(image, Image.Image):
-            raise TypeError(
-                f"The function of items[{index}] returned a {type(image).__name__}; expected a PIL image."
-            )
-        return crop_image(image, self.model.config.vision.image_size)
+    def _token_limits(self) -> str:
+        return (
+            f"{self.max_text_tokens} tokens of a text alone and {self.max_text_tokens_with_image} beside an "
+            f"image"
+        )
 
-    def _forward(
-        self, ids: Sequence[Int64Array], crops: Sequence[Uint8Array], normalize: bool
-    ) -> torch.Tensor:
-        """Embed one batch, on the device; in halves, and halves of these, where memory is too small."""
-        try:
-            return self._forward_at_once(ids, crops, normalize)
-        except torch.OutOfMemoryError:
-            if len(ids) == 1:
-                raise
-        # Not in the except clause: its traceback would keep the tensors of the failed attempt alive.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        half = len(ids) // 2
-        if not self._warned_of_memory:
-            self._warned_of_memory = True
-            logger.warning(
-                "A batch of %d did not fit into the memory of %s and was halved. A batch_size of %d or less "
-                "saves the failed attempts.",
-                len(ids),
-                self.device,
-                half,
-            )
-        parts = [(ids[:half], crops[:half]), (ids[half:], crops[half:])]
-        return torch.cat([self._forward(*part, normalize) for part in parts])
-
-    def _forward_at_once(
-        self, ids: Sequence[Int64Array], crops: Sequence[Uint8Array], normalize: bool
-    ) -> torch.Tensor:
+    def _embed(self, ids: Sequence[Int64Array], images: Sequence[ImageArray]) -> torch.Tensor:
         input_ids, attention_mask = self.tokenizer.pad(ids)
-        with self._lock, torch.inference_mode():
-            pixel_values = None
-            if crops:
-                pixels = self._to_device(torch.from_numpy(np.stack(crops)))
-                pixel_values = normalize_crops(pixels).to(self.dtype)
-            embeddings: torch.Tensor = self.model(
-                self._to_device(input_ids), self._to_device(attention_mask), pixel_values
-            ).float()  # (batch, dim)
-            if normalize:
-                embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
+        pixel_values = None
+        if images:
+            crops = self._to_device(torch.from_numpy(np.stack(images)))
+            pixel_values = normalize_crops(crops).to(self.dtype)
+        embeddings: torch.Tensor = self.model(
+            self._to_device(input_ids), self._to_device(attention_mask), pixel_values
+        )
         return embeddings
-
-    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self.device.type == "cuda":  # from pinned memory it is copied while the GPU computes
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)

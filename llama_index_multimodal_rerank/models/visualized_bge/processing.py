@@ -6,7 +6,6 @@ each other, when pictures are resized in exactly the same way.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from .errors import ModelFilesError
+from ..fast_tokenizer import FastTokenizer, Int64Array, read_tokenizer
+from ..pixels import CLIP_MEAN, CLIP_STD, load_pixels
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,16 +24,9 @@ if TYPE_CHECKING:
     from .configuration import VisualizedBGEConfig
 
 PREPROCESSING_ID = "pillow-bicubic-shorter-side-center-crop-rgb-clip"
-IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
-IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_ASPECT_RATIO = 1000
 
 Uint8Array = npt.NDArray[np.uint8]
-Int64Array = npt.NDArray[np.int64]
-
-# Pillow reads a file when the pixels are first asked for, which is not safe when two threads do it to one
-# image. An image always takes the same lock, different images mostly different ones.
-_LOADING = [threading.Lock() for _ in range(64)]
 
 
 def crop_image(image: Image.Image, size: int = 224) -> Uint8Array:
@@ -52,12 +45,9 @@ def crop_image(image: Image.Image, size: int = 224) -> Uint8Array:
     Raises:
         ValueError: the picture is empty, or longer than 1000 times its width.
     """
-    with _LOADING[hash(id(image)) // 16 % len(_LOADING)]:
-        image.load()
+    load_pixels(image)
     width, height = image.size
     shorter, longer = sorted(image.size)
-    if not shorter:
-        raise ValueError(f"The image is empty: {width} x {height} pixels.")
     if longer > MAX_ASPECT_RATIO * shorter:
         raise ValueError(
             f"The image of {width} x {height} pixels is too narrow: its sides may differ by a factor of "
@@ -85,13 +75,13 @@ def normalize_crops(crops: torch.Tensor) -> torch.Tensor:
     Returns:
         float32, (batch, 3, side, side).
     """
-    mean = torch.tensor(IMAGE_MEAN, device=crops.device).view(3, 1, 1)
-    std = torch.tensor(IMAGE_STD, device=crops.device).view(3, 1, 1)
+    mean = torch.tensor(CLIP_MEAN, device=crops.device).view(3, 1, 1)
+    std = torch.tensor(CLIP_STD, device=crops.device).view(3, 1, 1)
     return (crops.permute(0, 3, 1, 2).float() / 255).sub_(mean).div_(std)
 
 
-class TextTokenizer:
-    """Texts to token ids; safe to call from several threads.
+class TextTokenizer(FastTokenizer):
+    """Texts to token ids, and these to batches; safe to call from several threads.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer.
@@ -102,17 +92,14 @@ class TextTokenizer:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: VisualizedBGEConfig) -> None:
-        if not tokenizer.is_fast:
-            raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer; a tokenizer.json is needed.")
+        super().__init__(tokenizer)
         if tokenizer.pad_token_id != config.text.pad_token_id or len(tokenizer) > config.text.vocab_size:
             raise ValueError(
                 f"The tokenizer does not belong to {config.name!r}: it has {len(tokenizer)} entries and "
                 f"padding id {tokenizer.pad_token_id}; the model has {config.text.vocab_size} rows and "
                 f"padding id {config.text.pad_token_id}."
             )
-        self.tokenizer = tokenizer
         self._pad_id = config.text.pad_token_id
-        self._lock = threading.Lock()
 
     @classmethod
     def from_folder(cls, folder: Path, config: VisualizedBGEConfig) -> TextTokenizer:
@@ -122,35 +109,7 @@ class TextTokenizer:
             ModelFilesError: the file cannot be read.
             ValueError: the tokenizer does not belong to the model.
         """
-        from transformers import PreTrainedTokenizerFast
-
-        # Not AutoTokenizer: the class it picks builds its own normaliser in some releases of transformers
-        # (5.0 for XLM-RoBERTa), and then Chinese texts get other ids than tokenizer.json gives them.
-        try:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # the tokenizers library raises no narrower type
-            raise ModelFilesError(
-                f"The tokenizer in {folder} cannot be read, perhaps a broken download: {error}. Delete "
-                f"tokenizer.json and tokenizer_config.json there and download them again."
-            ) from error
-        return cls(tokenizer, config)
-
-    def __call__(self, texts: Sequence[str]) -> list[Int64Array]:
-        """Return the ids of every text with its special tokens, neither padded nor truncated."""
-        if not texts:
-            return []
-        # Padding and truncation stay switched off, because switching them changes the shared tokenizer; the
-        # lock is for callers who hold the same tokenizer and do switch.
-        with self._lock:
-            encoded = self.tokenizer(
-                list(texts),
-                padding=False,
-                truncation=False,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-            )
-        return [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
+        return cls(read_tokenizer(folder), config)
 
     def pad(self, rows: Sequence[Int64Array]) -> tuple[torch.Tensor, torch.Tensor]:
         """Stack ids to a batch, padded on the right to the longest.
@@ -165,8 +124,3 @@ class TextTokenizer:
             ids[row, : len(tokens)] = torch.from_numpy(tokens)
             mask[row, : len(tokens)] = 1
         return ids, mask
-
-
-def truncate(ids: Int64Array, limit: int) -> Int64Array:
-    """Cut ids to ``limit`` tokens, keeping the closing special token."""
-    return ids if len(ids) <= limit else np.append(ids[: limit - 1], ids[-1])

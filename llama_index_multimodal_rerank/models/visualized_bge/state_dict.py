@@ -6,14 +6,14 @@ and timm's ``Eva``; one function, :func:`upstream_key`, knows how the names corr
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors.torch
 import torch
 
-from .errors import CheckpointError
+from ..checkpoint_checks import check_dtypes, check_shapes
+from ..errors import CheckpointError
+from ..serialization import write_weights
 from .modeling import VisualizedBGEModel
 
 _TEXT = {
@@ -34,7 +34,6 @@ _BLOCK = {
 _UNUSED = ("bge_pooler.", "model_visual.logit_scale", f"{_TOWER}norm.", f"{_TOWER}head.")
 # transformers wrote this table of 0, 1, 2 ... until 4.31
 _HARMLESS = ("bge_embeddings.position_ids",)
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def upstream_key(name: str) -> str:
@@ -79,19 +78,8 @@ def check_keys(model: VisualizedBGEModel, shapes: Mapping[str, tuple[int, ...]])
     if not set(tables).isdisjoint(shapes):
         rows, columns = model.vision.rope_table.shape
         expected |= dict.fromkeys(tables, (rows, columns // 2))
-    missing = sorted(expected.keys() - shapes.keys())
-    unexpected = sorted(shapes.keys() - expected.keys() - set(_HARMLESS))
-    wrong = [
-        f"{key} is {tuple(shapes[key])}, expected {shape}"
-        for key, shape in sorted(expected.items())
-        if key in shapes and tuple(shapes[key]) != shape
-    ]
-    if missing or unexpected or wrong:
-        raise CheckpointError(
-            f"The weights do not fit the model {model.config.name!r}."
-            f"{_listing('missing keys', missing)}{_listing('unexpected keys', unexpected)}"
-            f"{_listing('wrong shapes', wrong)}\nIs this the file of another model, or of another release?"
-        )
+    found = {key: tuple(shape) for key, shape in shapes.items()}
+    check_shapes(model.config.name, expected, found, ignored=_HARMLESS)
 
 
 def fill_model(
@@ -118,15 +106,7 @@ def fill_model(
         CheckpointError: keys, shapes or dtypes do not fit, or the copies of the rotary tables differ.
     """
     check_keys(model, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
-    if wrong_dtypes := sorted(
-        f"{key} is {tensor.dtype}"
-        for key, tensor in tensors.items()
-        if tensor.dtype not in _FLOATS and key not in _HARMLESS
-    ):
-        raise CheckpointError(
-            f"The weights are not floating point numbers.{_listing('wrong dtypes', wrong_dtypes)}\n"
-            f"Allowed are {', '.join(map(str, _FLOATS))}; quantised files cannot be loaded."
-        )
+    check_dtypes({key: tensor.dtype for key, tensor in tensors.items()}, ignored=_HARMLESS)
     table = _rope_table(model, tensors)
     state = {name: tensors[upstream_key(name)].to(device=device, dtype=dtype) for name in model.state_dict()}
     model.load_state_dict(state, assign=True)
@@ -149,15 +129,9 @@ def upstream_state_dict(model: VisualizedBGEModel) -> dict[str, torch.Tensor]:
 def save_model(model: VisualizedBGEModel, path: Path) -> None:
     """Write the weights as safetensors under the keys of the released files.
 
-    The file appears under its name only when it is complete, so a model may be saved over the file it is
-    mapped from.
+    A model may be saved over the file it is mapped from.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        safetensors.torch.save_file(upstream_state_dict(model), unfinished, metadata={"format": "pt"})
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_weights(upstream_state_dict(model), path)
 
 
 def _rope_table(model: VisualizedBGEModel, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
@@ -170,8 +144,3 @@ def _rope_table(model: VisualizedBGEModel, tensors: Mapping[str, torch.Tensor]) 
                 raise CheckpointError(f"{key} differs from {keys[0]}; expected copies of one rotary table.")
         halves.append(tensors[keys[0]].float())
     return torch.cat(halves, dim=-1)
-
-
-def _listing(title: str, entries: Iterable[str]) -> str:
-    lines = list(entries)
-    return "".join([f"\n{title} ({len(lines)}):", *(f"\n  {line}" for line in lines)]) if lines else ""

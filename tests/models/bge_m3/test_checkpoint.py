@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from llama_index_multimodal_rerank.models.bge_m3.loading import load_sparse_model
-from llama_index_multimodal_rerank.models.visualized_bge import CheckpointError
+from llama_index_multimodal_rerank.models.errors import CheckpointError
 
 
 @pytest.fixture

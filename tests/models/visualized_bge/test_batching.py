@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llama_index_multimodal_rerank.models.batching import plan_batches
+from llama_index_multimodal_rerank.models.items import Entry, parse_items
 from llama_index_multimodal_rerank.models.prefetch import Prefetcher, lag_by_one, prefetch_map
-from llama_index_multimodal_rerank.models.visualized_bge.items import Entry, parse_items
 
 IMAGE = Image.new("RGB", (8, 8))
 

@@ -30,11 +30,11 @@ from support.visualized_bge_golden import (
     write_folder,
 )
 
+from llama_index_multimodal_rerank.models.fast_tokenizer import truncate
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 from llama_index_multimodal_rerank.models.visualized_bge.processing import (
     crop_image,
     normalize_crops,
-    truncate,
 )
 
 QUICK = (*TINY, *([FULL_BASE] if FULL_BASE else []))

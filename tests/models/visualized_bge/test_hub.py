@@ -25,6 +25,7 @@ from support.visualized_bge_golden import (
     write_folder,
 )
 
+from llama_index_multimodal_rerank.models.hub import HubOptions
 from llama_index_multimodal_rerank.models.visualized_bge import (
     BASE_EN_V1_5,
     M3,
@@ -32,7 +33,7 @@ from llama_index_multimodal_rerank.models.visualized_bge import (
     ModelFilesError,
     VisualizedBGE,
 )
-from llama_index_multimodal_rerank.models.visualized_bge.hub import HubOptions, open_model_files
+from llama_index_multimodal_rerank.models.visualized_bge.files import open_model_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BASE_NAMES = (

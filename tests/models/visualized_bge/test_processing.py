@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from llama_index_multimodal_rerank.models.fast_tokenizer import truncate
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 from llama_index_multimodal_rerank.models.visualized_bge.processing import (
     crop_image,
     normalize_crops,
-    truncate,
 )
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from llama_index_multimodal_rerank.models.fast_tokenizer import truncate
 from llama_index_multimodal_rerank.models.visualized_bge.configuration import VisualizedBGEConfig
 from llama_index_multimodal_rerank.models.visualized_bge.modeling import VisualizedBGEModel, meta_model
 from llama_index_multimodal_rerank.models.visualized_bge.processing import (
     TextTokenizer,
     crop_image,
     normalize_crops,
-    truncate,
 )
 from llama_index_multimodal_rerank.models.visualized_bge.state_dict import fill_model, upstream_key
 

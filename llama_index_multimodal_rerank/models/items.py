@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from .processing import Uint8Array
-
-ImageLike: TypeAlias = Image.Image | Callable[[], Image.Image] | Uint8Array
+ImageLike: TypeAlias = Image.Image | Callable[[], Image.Image] | npt.NDArray[Any]
 Item: TypeAlias = str | ImageLike | tuple[str, ImageLike]
 
 
@@ -21,7 +20,8 @@ class Entry:
 
     Attributes:
         text: its text, ``""`` for a picture alone.
-        image: its picture, a function that returns it, or its crop; None for a text alone.
+        image: its picture, a function that returns it, or what the model's ``preprocess`` made of it;
+            None for a text alone.
     """
 
     text: str
@@ -29,7 +29,7 @@ class Entry:
 
 
 def parse_items(items: Iterable[Item]) -> list[Entry]:
-    """Check and take apart what ``VisualizedBGE.encode`` is given.
+    """Check and take apart what a model's ``encode`` is given.
 
     Raises:
         TypeError: ``items`` is a single item, or one of its items is of no known type.

@@ -1,4 +1,4 @@
-"""Read the tensors of a weights file, without ever running code from it."""
+"""Read the tensors of a weights file, without ever running code from it; and write one."""
 
 from __future__ import annotations
 
@@ -52,6 +52,24 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         f"{path} is no weights file: it begins with {head[:16]!r}; expected a safetensors file or a PyTorch "
         f"checkpoint. {_DOWNLOAD_AGAIN}"
     )
+
+
+def write_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors as safetensors.
+
+    The file appears under its name only when it is complete, so tensors may be written over the file they
+    are mapped from.
+
+    Args:
+        tensors: tensors by key, contiguous, on the CPU, none sharing memory.
+        path: the file, ending in ``.safetensors``.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        safetensors.torch.save_file(dict(tensors), unfinished, metadata={"format": "pt"})
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:

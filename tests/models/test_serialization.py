@@ -9,8 +9,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from llama_index_multimodal_rerank.models.visualized_bge import CheckpointError
-from llama_index_multimodal_rerank.models.visualized_bge.serialization import read_weights
+from llama_index_multimodal_rerank.models.errors import CheckpointError
+from llama_index_multimodal_rerank.models.serialization import read_weights
 
 TENSORS = {"a": torch.arange(600.0), "b": torch.ones(2, 3, dtype=torch.float16)}
 
