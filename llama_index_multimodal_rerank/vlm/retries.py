@@ -100,7 +100,7 @@ def retry_options(max_retries: int, *, model_name: str) -> dict[str, Any]:
             max_retries + 1,
             type(error).__name__,
             one_line(str(error)),
-            state.upcoming_sleep,
+            state.next_action.sleep if state.next_action else 0.0,
         )
 
     return {

@@ -59,7 +59,10 @@ DAMAGES = {
         lambda tensors: [tensors.pop(key) for key in list(tensors) if ".img_projection." in key],
         r"missing keys \(4\):\n  model\..*img_projection\.0\.bias\n  .*img_projection\.0\.weight\n",
     ),
-    "all missing": (lambda tensors: tensors.clear(), r"missing keys \(\d\d\)"),
+    "all missing": (
+        lambda tensors: [tensors.pop(key) for key in list(tensors) if key != LAYER],
+        r"missing keys \(\d\d\)",
+    ),
     "another name": (
         lambda tensors: tensors.update({"model.layers.1.mlp.down.weight": tensors.pop(LAYER)}),
         rf"missing keys \(1\):\n  {LAYER}\nunexpected keys \(1\):\n  model\.layers\.1\.mlp\.down\.weight\n",
@@ -81,6 +84,15 @@ def test_a_damaged_checkpoint_ranks_nothing(tmp_path: Path, change: object, mess
     with pytest.raises(ValueError, match=message) as error:
         Phi3VisionRerank(model=model, on_error="keep_order").postprocess_nodes(hits, query_str="red")
     assert str(tmp_path / "checkpoint") in str(error.value)
+
+
+@pytest.mark.parametrize("size", [0, 7, 1000, -1])
+def test_a_weights_file_cut_short(tmp_path: Path, size: int) -> None:
+    weights = write_folder(tmp_path / "checkpoint") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:size])
+    with pytest.raises(ValueError, match="a weights file of .*checkpoint' is damaged") as error:
+        LocalPhi3Vision(str(tmp_path / "checkpoint"), device="cpu", dtype="float32", num_crops=1).load()
+    assert type(error.value) is ValueError
 
 
 def test_weights_that_a_dtype_cannot_hold(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import safetensors
 import torch
 
 from .modeling_phi3_vision import Phi3VisionForConditionalGeneration
@@ -30,9 +31,15 @@ def load_checkpoint(
         ValueError: it does not fit, or holds numbers that are none; the keys are listed.
     """
     model: Phi3VisionForConditionalGeneration
-    model, info = Phi3VisionForConditionalGeneration.from_pretrained(
-        name_or_path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **hub
-    )
+    try:
+        model, info = Phi3VisionForConditionalGeneration.from_pretrained(
+            name_or_path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **hub
+        )
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"a weights file of {name_or_path!r} is damaged, perhaps a broken download: {error}. Download the "
+            "checkpoint again."
+        ) from error
     missing = sorted(info["missing_keys"])
     wrong = sorted(
         f"{key} is {tuple(found)}, expected {tuple(expected)}"

@@ -137,8 +137,10 @@ from llama_index_multimodal_rerank.models.bge_m3.sparse import BGEM3SparseModel
 logging.disable_progress_bar()  # transformers' own, while it reads the weights
 print("imported", flush=True)
 print("imported", file=sys.stderr, flush=True)
-warnings.simplefilter("error")
-BGEM3SparseModel.from_folder(Path(sys.argv[1]), device="cpu").lexical_weights(ast.literal_eval(sys.argv[2]))
+with warnings.catch_warnings():  # not those of libraries when Python ends
+    warnings.simplefilter("error")
+    model = BGEM3SparseModel.from_folder(Path(sys.argv[1]), device="cpu")
+    model.lexical_weights(ast.literal_eval(sys.argv[2]))
 """
 
 
