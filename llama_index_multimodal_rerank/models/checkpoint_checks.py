@@ -11,6 +11,30 @@ from .errors import CheckpointError
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
+def check_sizes(name: str, sizes: Mapping[str, int], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Check that a file is large enough for a model, before anything of the model's size is built.
+
+    Args:
+        name: the model's name.
+        sizes: what the configuration counts, by its name there: layers (``num_hidden_layers``, with any words
+            before it), of which each has tensors of its own, and rows and columns of tensors.
+        tensors: the tensors of the file.
+
+    Raises:
+        CheckpointError: no tensor is that long, or there are fewer tensors than layers.
+    """
+    held = [tensor for tensor in tensors.values() if tensor.nbytes <= tensor.untyped_storage().nbytes()]
+    longest = max((side for tensor in held if tensor.numel() for side in tensor.shape), default=0)
+    for what, size in sizes.items():
+        limit = len(tensors) if what.endswith("num_hidden_layers") else longest
+        if size > limit:
+            raise CheckpointError(
+                f"The weights do not fit the model {name!r}: its configuration says {what} {size}, and the "
+                f"file has {len(tensors)} tensors, the longest of {longest} rows or columns. Is this the "
+                "file of another model?"
+            )
+
+
 def check_shapes(
     name: str,
     expected: Mapping[str, tuple[int, ...]],

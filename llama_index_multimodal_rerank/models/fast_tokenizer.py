@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,8 @@ from .errors import ModelFilesError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_MAX_INSERTION = 100
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -35,12 +39,16 @@ class FastTokenizer:
         self._lock = threading.Lock()
 
     def __call__(self, texts: Sequence[str]) -> list[Int64Array]:
-        """Return the ids of every text with its special tokens, neither padded nor truncated."""
+        """Return the ids of every text with its special tokens, neither padded nor truncated.
+
+        Raises:
+            ValueError: a pattern of the tokenizer cannot be matched.
+        """
         if not texts:
             return []
         # Padding and truncation stay switched off, because switching them changes the shared tokenizer; the
         # lock is for callers who hold the same tokenizer and do switch.
-        with self._lock:
+        with self._lock, _panics_as(ValueError, "The tokenizer cannot read a text"):
             encoded = self.tokenizer(
                 list(texts),
                 padding=False,
@@ -59,19 +67,47 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ModelFilesError: the file cannot be read.
     """
     from transformers import PreTrainedTokenizerFast
+    from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
     # Not AutoTokenizer: the class it picks builds its own normaliser in some releases of transformers
     # (5.0 for XLM-RoBERTa), and then Chinese texts get other ids than tokenizer.json gives them.
     try:
-        tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(
-            folder, local_files_only=True
-        )
+        with _panics_as(ModelFilesError, "tokenizer.json is damaged"):
+            tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(
+                folder, local_files_only=True
+            )
+        tokenizer.model_max_length = int(VERY_LARGE_INTEGER)  # ours to cut; the file may say anything
+        if inserted := _longest_insertion(tokenizer.backend_tokenizer.normalizer):
+            raise ValueError(f"its normaliser puts a text of {inserted} characters in the place of others")
     except Exception as error:  # the tokenizers library raises no narrower type
         raise ModelFilesError(
             f"The tokenizer in {folder} cannot be read, perhaps a broken download: {error}. Delete "
             f"tokenizer.json and tokenizer_config.json there and download them again."
         ) from error
     return tokenizer
+
+
+def _longest_insertion(normalizer: Any) -> int:
+    """Return how long a text a normaliser inserts, if so long that a few words would become gigabytes."""
+    if normalizer is None:
+        return 0
+    parts, longest = [json.loads(normalizer.__getstate__())], 0
+    while parts:
+        part = parts.pop()
+        parts.extend(part.get("normalizers", ()))
+        longest = max(longest, *(len(part.get(name) or "") for name in ("content", "prepend")))
+    return longest if longest > _MAX_INSERTION else 0
+
+
+@contextmanager
+def _panics_as(error_class: type[Exception], message: str) -> Iterator[None]:
+    """Turn a panic of the tokenizers library into an error; as a ``BaseException`` it would end a thread."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise error_class(f"{message}: {error}") from error
 
 
 def truncate(ids: Int64Array, limit: int) -> Int64Array:

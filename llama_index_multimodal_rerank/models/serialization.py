@@ -35,6 +35,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         CheckpointError: the file is empty, damaged, unsafe, or not a flat mapping from names to tensors.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is not a file.")
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
@@ -85,9 +87,14 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":  # newer torch.load goes by this name
         raise CheckpointError(f"{path} is a PyTorch checkpoint, not a safetensors file. Rename it to .pth.")
+    is_zip = zipfile.is_zipfile(path)
+    if is_zip and (packed := _compressed(path)):
+        raise CheckpointError(
+            f"{path} is no PyTorch checkpoint: {packed} in it is compressed, and PyTorch compresses nothing."
+        )
     try:
         # the format before PyTorch 1.6 is no zip file and cannot be memory-mapped
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds pickled objects that are not tensors, or is damaged. It was not unpickled, "
@@ -108,4 +115,28 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
             f"{', '.join(f'{key!r} ({kind})' for key, kind in list(others.items())[:8])}. If the weights "
             f"are nested under a key such as 'state_dict', save that part as a file of its own."
         )
-    return dict(content)
+    if odd := {key: kind for key, tensor in content.items() if (kind := _oddity(tensor)) is not None}:
+        raise CheckpointError(
+            f"{path} holds tensors of other kinds than plain numbers in memory: "
+            f"{', '.join(f'{key!r} ({kind})' for key, kind in list(odd.items())[:8])}. Write the weights "
+            "with safetensors.torch.save_file."
+        )
+    return {key: tensor.detach() for key, tensor in content.items()}  # of parameters, the numbers
+
+
+def _compressed(path: Path) -> str | None:
+    """Return a compressed entry of a zip archive: a small one may hold gigabytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return None  # torch says what is wrong with it
+    return next((entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED), None)
+
+
+def _oddity(tensor: torch.Tensor) -> str | None:
+    if tensor.layout is not torch.strided:
+        return str(tensor.layout)
+    if tensor.device.type != "cpu":
+        return str(tensor.device)
+    return str(tensor.dtype) if tensor.is_quantized else None

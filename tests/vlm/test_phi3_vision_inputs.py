@@ -90,7 +90,7 @@ def test_a_damaged_checkpoint_ranks_nothing(tmp_path: Path, change: object, mess
 def test_a_weights_file_cut_short(tmp_path: Path, size: int) -> None:
     weights = write_folder(tmp_path / "checkpoint") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
-    with pytest.raises(ValueError, match="a weights file of .*checkpoint' is damaged") as error:
+    with pytest.raises(ValueError, match=r"a weights file of .*checkpoint' is damaged") as error:
         LocalPhi3Vision(str(tmp_path / "checkpoint"), device="cpu", dtype="float32", num_crops=1).load()
     assert type(error.value) is ValueError
 

@@ -37,8 +37,8 @@ def load_checkpoint(
         )
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"a weights file of {name_or_path!r} is damaged, perhaps a broken download: {error}. Download the "
-            "checkpoint again."
+            f"a weights file of {name_or_path!r} is damaged, perhaps a broken download: {error}. Download "
+            "the checkpoint again."
         ) from error
     missing = sorted(info["missing_keys"])
     wrong = sorted(

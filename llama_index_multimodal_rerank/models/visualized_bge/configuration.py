@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..config_values import check_object, check_values, read_json_object
+
 if TYPE_CHECKING:
     from transformers import BertConfig, XLMRobertaConfig
 
@@ -53,12 +55,18 @@ class TextConfig:
     hidden_act: str = "gelu"
 
     def __post_init__(self) -> None:
+        check_values(self, may_be_zero=("pad_token_id",))
         if self.model_type not in TEXT_MODEL_TYPES:
             raise ValueError(
                 f"The text model has model_type {self.model_type!r}; Visualized BGE is built on "
                 f"{' or '.join(map(repr, TEXT_MODEL_TYPES))}."
             )
         _check_heads("text", self.hidden_size, self.num_attention_heads)
+        if self.max_tokens < 2:
+            raise ValueError(
+                f"{self.max_position_embeddings} text positions with padding id {self.pad_token_id} do not "
+                "hold two special tokens."
+            )
 
     @property
     def max_tokens(self) -> int:
@@ -68,9 +76,16 @@ class TextConfig:
         return self.max_position_embeddings
 
     def to_transformers(self) -> BertConfig | XLMRobertaConfig:
-        """Return the equivalent ``BertConfig`` or ``XLMRobertaConfig``."""
-        from transformers import BertConfig, XLMRobertaConfig
+        """Return the equivalent ``BertConfig`` or ``XLMRobertaConfig``.
 
+        Raises:
+            ValueError: transformers does not know the activation.
+        """
+        from transformers import BertConfig, XLMRobertaConfig
+        from transformers.activations import ACT2FN
+
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act is {self.hidden_act!r}; transformers knows {', '.join(ACT2FN)}.")
         fields = dataclasses.asdict(self)
         config_class = BertConfig if fields.pop("model_type") == "bert" else XLMRobertaConfig
         return config_class(**fields)
@@ -105,7 +120,12 @@ class VisionConfig:
     rope_grid_size: int = 16
 
     def __post_init__(self) -> None:
+        check_values(self)
         _check_heads("vision", self.hidden_size, self.num_attention_heads)
+        if (width := self.hidden_size // self.num_attention_heads) % 4:
+            raise ValueError(
+                f"The vision heads are {width} wide; sines and cosines of two axes need a multiple of 4."
+            )
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}."
@@ -132,6 +152,7 @@ class VisualizedBGEConfig:
     vision: VisionConfig
 
     def __post_init__(self) -> None:
+        check_values(self)
         if self.max_tokens_with_image < 2:
             raise ValueError(
                 f"{self.text.max_position_embeddings} text positions do not hold the "
@@ -179,8 +200,8 @@ class VisualizedBGEConfig:
         _check_fields("config.json", set(data), required=expected, known=expected)
         return cls(
             name=data["name"],
-            text=_build(TextConfig, data["text_config"]),
-            vision=_build(VisionConfig, data["vision_config"]),
+            text=_build(TextConfig, check_object("text_config", data["text_config"])),
+            vision=_build(VisionConfig, check_object("vision_config", data["vision_config"])),
         )
 
     @classmethod
@@ -191,10 +212,7 @@ class VisualizedBGEConfig:
             ValueError: the file is not a JSON object, or not a configuration this model understands.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(data, dict):
-                raise ValueError(f"expected a JSON object, got {type(data).__name__}.")
-            return cls.from_dict(data)
+            return cls.from_dict(read_json_object(path))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 

@@ -21,7 +21,7 @@ from ..items import Entry
 from .files import WEIGHTS_REPO, open_model_files
 from .modeling import VisualizedBGEModel, meta_model
 from .processing import PREPROCESSING_ID, TextTokenizer, Uint8Array, crop_image, normalize_crops
-from .state_dict import fill_model, is_used, save_model
+from .state_dict import check_config, fill_model, is_used, save_model
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +89,9 @@ class VisualizedBGE(ImageTextEncoder):
         )
         files = open_model_files(model_name, hub)
         tokenizer = TextTokenizer.from_folder(files.tokenizer_folder, files.config)
-        model = meta_model(files.config)
         try:
+            check_config(files.config, files.tensors)
+            model = meta_model(files.config)
             fill_model(model, files.tensors, device=device, dtype=dtype)
         except CheckpointError as error:
             raise CheckpointError(f"{files.weights}: {error}") from error

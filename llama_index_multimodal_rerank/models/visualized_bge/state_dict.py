@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint_checks import check_dtypes, check_shapes
+from ..checkpoint_checks import check_dtypes, check_shapes, check_sizes
 from ..errors import CheckpointError
 from ..serialization import write_weights
+from .configuration import VisualizedBGEConfig
 from .modeling import VisualizedBGEModel
 
 _TEXT = {
@@ -59,6 +60,33 @@ def rope_keys(model: VisualizedBGEModel) -> dict[str, list[str]]:
     """Return the upstream keys of the rotary tables, all copies of two: ``{"sin": [...], "cos": [...]}``."""
     places = ["", *(f"blocks.{i}.attn." for i in range(model.config.vision.num_hidden_layers))]
     return {which: [f"{_TOWER}{place}rope.freqs_{which}" for place in places] for which in ("sin", "cos")}
+
+
+def check_config(config: VisualizedBGEConfig, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Check that a file is large enough for a model, before the model is built.
+
+    Args:
+        config: the model.
+        tensors: tensors by upstream key.
+
+    Raises:
+        CheckpointError: it is too small.
+    """
+    text, vision = config.text, config.vision
+    sizes = {
+        "text vocab_size": text.vocab_size,
+        "text hidden_size": text.hidden_size,
+        "text num_hidden_layers": text.num_hidden_layers,
+        "text intermediate_size": text.intermediate_size,
+        "text max_position_embeddings": text.max_position_embeddings,
+        "text type_vocab_size": text.type_vocab_size,
+        "vision hidden_size": vision.hidden_size,
+        "vision num_hidden_layers": vision.num_hidden_layers,
+        "vision intermediate_size": vision.intermediate_size,
+        "vision projection_dim": vision.projection_dim,
+        "vision patches": vision.num_patches,
+    }
+    check_sizes(config.name, sizes, tensors)
 
 
 def check_keys(model: VisualizedBGEModel, shapes: Mapping[str, tuple[int, ...]]) -> None:
