@@ -11,16 +11,16 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Generator, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from llama_index.core.prompts import BasePromptTemplate
 
 from ..images.sources import pixels_digest
-from ..vlm.calls import Generate, ModelCall, ModelReply, RankLabels, ScoreLabels
-from ..vlm.protocols import ConstrainedModel, JsonModel, LabelRanking, RankRequest, VisionLanguageModel
+from ..vlm.calls import Generate, ModelCalls, RankLabels, ScoreLabels, ask
+from ..vlm.protocols import ConstrainedModel, ImagePrompt, JsonModel, RankRequest, VisionLanguageModel
 from .aggregation import borda_count, kendall_w
 from .candidates import Candidate, Candidates, QueryContent
 from .prompts import (
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
-
-ModelCalls = Generator[ModelCall, ModelReply, Any]
 
 MAX_RETRIES = 2
 """How often ``on_bad_answer="retry"`` asks again before it repairs."""
@@ -112,8 +110,8 @@ class ListwiseReranker:
     save_sheets: Path | None
     captions: MutableMapping[tuple[str, str, str], str]
 
-    def run(self, query: QueryContent, candidates: Candidates) -> ModelCalls:
-        """Rank candidates; the generator returns a :class:`RerankResult`."""
+    def run(self, query: QueryContent, candidates: Candidates) -> ModelCalls[RerankResult]:
+        """Rank candidates."""
         n = len(candidates)
         if n == 0:
             return without_model(candidates)
@@ -177,14 +175,14 @@ class ListwiseReranker:
 
     # -- the query's caption ------------------------------------------------------------------
 
-    def _caption(self, picture: Image | None, shortener: Shortener) -> ModelCalls:
+    def _caption(self, picture: Image | None, shortener: Shortener) -> ModelCalls[str | None]:
         if picture is None or not self.caption:
             return None
         prompt = self.caption_prompt.format()
         key = (self.model.model_name, prompt, pixels_digest(picture))
         if key not in self.captions:
-            replies = yield Generate((RankRequest((picture,), prompt, 0),), CAPTION_TOKENS)
-            text = " ".join(cast("list[str]", replies)[0].split())
+            (answer,) = yield from ask(Generate((ImagePrompt((picture,), prompt),), CAPTION_TOKENS))
+            text = " ".join(answer.split())
             if len(self.captions) >= CAPTIONS_KEPT:
                 self.captions.clear()
             # Remote models have a length limit of their own, or none.
@@ -195,8 +193,8 @@ class ListwiseReranker:
 
     def _rank_window(
         self, query: QueryContent, caption: str | None, members: Sequence[Candidate], *, explain: bool
-    ) -> ModelCalls:
-        """Rank the candidates of one sheet; returns (Ranking, audits)."""
+    ) -> ModelCalls[tuple[Ranking, list[Audit]]]:
+        """Rank the candidates of one sheet; returns the audit of each answer, too."""
         n = len(members)
         if n == 1 and not explain:
             return retrieval_order(1), []
@@ -215,9 +213,8 @@ class ListwiseReranker:
         if explain and not with_list and isinstance(self.model, ConstrainedModel):
             if len(shuffles) > 1:
                 requests = (self._request(query, caption, members, explain=True),)
-            replies = yield RankLabels(requests, self.max_new_tokens, ranking.order)
-            text = cast("list[LabelRanking]", replies)[0].text
-            ranking = replace(ranking, reason=text or None)
+            (written,) = yield from ask(RankLabels(requests, self.max_new_tokens, ranking.order))
+            ranking = replace(ranking, reason=written.text or None)
         return ranking, audits
 
     def _shuffles(self, n: int) -> list[list[int]]:
@@ -258,22 +255,24 @@ class ListwiseReranker:
             return json_format(explain=explain)
         return list_format(explain=explain, declared=True)
 
-    def _ask(self, requests: tuple[RankRequest, ...], *, explain: bool, with_list: bool) -> ModelCalls:
-        """Rank the sheets of a batch; returns one Ranking of labels per request."""
+    def _ask(
+        self, requests: tuple[RankRequest, ...], *, explain: bool, with_list: bool
+    ) -> ModelCalls[list[Ranking]]:
+        """Rank the labels of each request of a batch."""
         n = requests[0].num_labels
         if self.strategy == "first_token":
-            logits = yield ScoreLabels(requests)
-            return [_from_logits(each) for each in cast("list[list[float]]", logits)]
+            logprobs = yield from ask(ScoreLabels(requests))
+            return [_from_logits(each) for each in logprobs]
         if isinstance(self.model, ConstrainedModel):
-            written = yield RankLabels(requests, self.max_new_tokens if with_list else 0)
+            written = yield from ask(RankLabels(requests, self.max_new_tokens if with_list else 0))
             audit = Audit(expected=n, source="constraint", listed=n)
             return [
                 Ranking(each.order, cumulative_scores(each.probabilities), each.text or None, audit)
-                for each in cast("list[LabelRanking]", written)
+                for each in written
             ]
         return (yield from self._ask_for_text(requests, explain=explain))
 
-    def _ask_for_text(self, requests: tuple[RankRequest, ...], *, explain: bool) -> ModelCalls:
+    def _ask_for_text(self, requests: tuple[RankRequest, ...], *, explain: bool) -> ModelCalls[list[Ranking]]:
         n = requests[0].num_labels
         # Half a dozen tokens per entry hold it in any of the usual forms.
         tokens = 6 * n + 32 + self.max_new_tokens
@@ -282,11 +281,11 @@ class ListwiseReranker:
         open_requests = dict(enumerate(requests))
         attempts = 1 + (MAX_RETRIES if self.on_bad_answer == "retry" else 0)
         for attempt in range(1, attempts + 1):
-            replies = yield Generate(tuple(open_requests.values()), tokens, schema)
+            answers = yield from ask(Generate(tuple(open_requests.values()), tokens, schema))
             policy: OnBadAnswer = self.on_bad_answer
             if policy == "retry" and attempt == attempts:
                 policy = "repair"
-            for number, text in zip(list(open_requests), cast("list[str]", replies), strict=True):
+            for number, text in zip(list(open_requests), answers, strict=True):
                 try:
                     ranking = ranking_from_answer(text, n, on_bad_answer=policy)
                 except BadAnswerError as error:

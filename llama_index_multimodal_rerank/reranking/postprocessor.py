@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Iterator
@@ -32,11 +31,12 @@ from ..images.sources import ImageLoadError
 from ..images.url_hosts import check_allow_urls
 from ..lazy import Lazy
 from ..logs import one_line
-from ..vlm.calls import ModelCall, ModelCallError, ModelReply, aexecute, execute
+from ..vlm.calls import ModelCallError, ModelCalls
+from ..vlm.driver import arun_calls, run_calls
 from ..vlm.protocols import LabelScoringModel, LoadableModel, VisionLanguageModel
 from ..vlm.resolve import DEFAULT_MODEL_NAME, DEFAULT_NUM_CROPS, resolve_model
 from .candidates import Candidates, read_query
-from .listwise import ListwiseReranker, ModelCalls, RerankResult, without_model
+from .listwise import ListwiseReranker, RerankResult, without_model
 from .metadata import annotated_nodes
 from .prompts import (
     DEFAULT_CAPTION_PROMPT,
@@ -325,13 +325,10 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
         with self._reported(nodes, query) as result:
             candidates = Candidates(nodes, self._access)
             try:
-                steps = self._begin(query, candidates)
-                call, outcome = _advance(steps, None)
-                while call is not None:
-                    call, outcome = _advance(steps, execute(self.vision_language_model, call))
+                outcome = run_calls(self.vision_language_model, self._rank(query, candidates))
             except (ModelCallError, ImageLoadError) as error:
                 outcome = self._without_model(error, candidates)
-            result += self._finished(candidates, outcome)
+            result += self._annotated(candidates, outcome)
         return result
 
     async def _apostprocess_nodes(
@@ -342,22 +339,18 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
             candidates = Candidates(nodes, self._access)
             try:
                 # Reading pictures and drawing sheets take time, too; all of it is kept off the event loop.
-                steps = await asyncio.to_thread(self._begin, query, candidates)
-                call, outcome = await asyncio.to_thread(_advance, steps, None)
-                while call is not None:
-                    reply = await aexecute(self.vision_language_model, call)
-                    call, outcome = await asyncio.to_thread(_advance, steps, reply)
+                outcome = await arun_calls(self.vision_language_model, self._rank(query, candidates))
             except (ModelCallError, ImageLoadError) as error:
                 outcome = self._without_model(error, candidates)
-            result += self._finished(candidates, outcome)
+            result += self._annotated(candidates, outcome)
         return result
 
-    def _begin(self, query: QueryBundle, candidates: Candidates) -> ModelCalls:
+    def _rank(self, query: QueryBundle, candidates: Candidates) -> ModelCalls[RerankResult]:
         steps = self._steps()
         content = read_query(query, self._access)
         if len(candidates) and isinstance(steps.model, LoadableModel):
             steps.model.load()  # a checkpoint that is not there is no failed answer
-        return steps.run(content, candidates)
+        return (yield from steps.run(content, candidates))
 
     def _without_model(self, error: Exception, candidates: Candidates) -> RerankResult:
         if self.on_error == "raise":
@@ -382,8 +375,7 @@ class Phi3VisionRerank(BaseNodePostprocessor, PromptMixin):
             event.on_end(payload={EventPayload.NODES: result})
         dispatcher.event(ReRankEndEvent(nodes=result))
 
-    def _finished(self, candidates: Candidates, outcome: RerankResult | None) -> list[NodeWithScore]:
-        assert outcome is not None  # noqa: S101 (for the type checker)
+    def _annotated(self, candidates: Candidates, outcome: RerankResult) -> list[NodeWithScore]:
         return annotated_nodes(
             candidates, outcome, top_n=self.top_n, keep_retrieval_score=self.keep_retrieval_score
         )
@@ -393,11 +385,3 @@ def _required(query: QueryBundle | None) -> QueryBundle:
     if query is None:
         raise ValueError("Phi3VisionRerank needs the query: pass query_bundle or query_str")
     return query
-
-
-def _advance(steps: ModelCalls, reply: ModelReply | None) -> tuple[ModelCall | None, RerankResult | None]:
-    """Go on to the next call, or to the outcome."""
-    try:
-        return steps.send(reply), None  # type: ignore[arg-type]
-    except StopIteration as stop:  # which could not leave a thread
-        return None, stop.value

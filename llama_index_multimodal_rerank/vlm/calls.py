@@ -1,21 +1,25 @@
 """Calls of a model, as values: the reranking algorithm makes them, a driver carries them out.
 
-So the algorithm exists once, for synchronous and asynchronous callers.
+So the algorithm exists once, for synchronous and asynchronous callers (:mod:`.driver`). A call knows the type
+of its reply: ``texts = yield from ask(Generate(...))`` is a list of strings.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .errors import ModelCallError as ModelCallError
 from .protocols import (
     AsyncModel,
     ConstrainedModel,
+    ImagePrompt,
     JsonModel,
     LabelRanking,
     LabelScoringModel,
@@ -27,110 +31,150 @@ from .replies import ReplyError, check_count, check_logprobs, check_ranking, che
 MAX_PARALLEL_CALLS = 8
 """Calls of a remote model under way at once, for one query."""
 
+Reply = TypeVar("Reply")
+Result = TypeVar("Result")
+
+
+class ModelCall(ABC, Generic[Reply]):
+    """A call of a model that is replied to with a ``Reply``."""
+
+    @abstractmethod
+    def send(self, model: VisionLanguageModel) -> Any:
+        """Return what the model replies, whatever that is."""
+
+    async def asend(self, model: VisionLanguageModel) -> Any:
+        """As :meth:`send`, without blocking the event loop."""
+        return await asyncio.to_thread(self.send, model)
+
+    @abstractmethod
+    def check(self, reply: Any) -> Reply:
+        """Return the reply, held against what was asked.
+
+        Raises:
+            ReplyError: it does not fit.
+        """
+
+
+ModelCalls = Generator[ModelCall[Any], Any, Result]
+"""A piece of the algorithm: yields calls, is sent their replies, and returns a result."""
+
+
+def ask(call: ModelCall[Reply]) -> ModelCalls[Reply]:
+    """Make one call, and return the reply to it."""
+    reply: Reply = yield call
+    return reply
+
 
 @dataclass(frozen=True)
-class Generate:
-    """Free answers, one string per request.
+class Generate(ModelCall[list[str]]):
+    """Free answers, one string per prompt.
 
     Attributes:
-        requests: what to ask.
+        prompts: what to ask.
         max_new_tokens: length of each answer at most, in tokens.
         schema: JSON schema of the answers, for a :class:`JsonModel`.
     """
 
-    requests: tuple[RankRequest, ...]
+    prompts: tuple[ImagePrompt, ...]
     max_new_tokens: int
     schema: Mapping[str, Any] | None = None
 
+    def send(self, model: VisionLanguageModel) -> Any:
+        """Ask one prompt after the other; a remote model several at once."""
+
+        def one(prompt: ImagePrompt) -> str:
+            if self.schema is not None and isinstance(model, JsonModel):
+                return model.generate_json(prompt.images, prompt.prompt, schema=self.schema)
+            return model.generate(prompt.images, prompt.prompt, max_new_tokens=self.max_new_tokens)
+
+        if len(self.prompts) == 1 or not isinstance(model, AsyncModel):
+            return [one(prompt) for prompt in self.prompts]
+        with ThreadPoolExecutor(MAX_PARALLEL_CALLS, thread_name_prefix="vlm") as pool:
+            futures = [pool.submit(contextvars.copy_context().run, one, each) for each in self.prompts]
+            return [future.result() for future in futures]
+
+    async def asend(self, model: VisionLanguageModel) -> Any:
+        """As :meth:`send`; a remote model is asked by its own coroutines."""
+        if not isinstance(model, AsyncModel):
+            return await super().asend(model)
+        gate = asyncio.Semaphore(MAX_PARALLEL_CALLS)
+
+        async def one(prompt: ImagePrompt) -> str:
+            async with gate:
+                if self.schema is not None and isinstance(model, JsonModel):
+                    return await model.agenerate_json(prompt.images, prompt.prompt, schema=self.schema)
+                return await model.agenerate(prompt.images, prompt.prompt, max_new_tokens=self.max_new_tokens)
+
+        return list(await asyncio.gather(*map(one, self.prompts)))
+
+    def check(self, reply: Any) -> list[str]:
+        """Return as many texts as there are prompts."""
+        return [check_text(each) for each in check_count(reply, self.prompts)]
+
 
 @dataclass(frozen=True)
-class ScoreLabels:
-    """Label logits, one list of floats per request."""
+class ScoreLabels(ModelCall[list[list[float]]]):
+    """Log-probabilities of the labels, one list of floats per request; see :class:`LabelScoringModel`."""
 
     requests: tuple[RankRequest, ...]
 
+    def send(self, model: VisionLanguageModel) -> Any:
+        """Ask a :class:`LabelScoringModel`."""
+        assert isinstance(model, LabelScoringModel)  # noqa: S101 (for the type checker)
+        return model.label_logprobs(self.requests)
+
+    def check(self, reply: Any) -> list[list[float]]:
+        """Return a number for every label."""
+        pairs = zip(check_count(reply, self.requests), self.requests, strict=True)
+        return [check_logprobs(each, request) for each, request in pairs]
+
 
 @dataclass(frozen=True)
-class RankLabels:
+class RankLabels(ModelCall[list[LabelRanking]]):
     """Rankings under the constraint, one :class:`LabelRanking` per request; see :class:`ConstrainedModel`."""
 
     requests: tuple[RankRequest, ...]
     max_new_tokens: int
     order: tuple[int, ...] | None = None
 
+    def send(self, model: VisionLanguageModel) -> Any:
+        """Ask a :class:`ConstrainedModel`."""
+        assert isinstance(model, ConstrainedModel)  # noqa: S101 (for the type checker)
+        return model.rank_labels(self.requests, max_new_tokens=self.max_new_tokens, order=self.order)
 
-ModelCall = Generate | ScoreLabels | RankLabels
-ModelReply = list[str] | list[list[float]] | list[LabelRanking]
+    def check(self, reply: Any) -> list[LabelRanking]:
+        """Return rankings that name every label once."""
+        pairs = zip(check_count(reply, self.requests), self.requests, strict=True)
+        return [check_ranking(each, request, self.order) for each, request in pairs]
 
 
-def execute(model: VisionLanguageModel, call: ModelCall) -> ModelReply:
+def execute(model: VisionLanguageModel, call: ModelCall[Reply]) -> Reply:
     """Carry a call out.
 
     Raises:
         ModelCallError: the model raised, or its reply does not fit the request.
     """
-    try:
-        reply = _execute(model, call)
-    except ModelCallError:
-        raise
-    except Exception as error:
-        raise ModelCallError.from_cause(model.model_name, error) from error
-    return _checked(model, call, reply)
+    with _failures_named(model):
+        return call.check(call.send(model))
 
 
-async def aexecute(model: VisionLanguageModel, call: ModelCall) -> ModelReply:
+async def aexecute(model: VisionLanguageModel, call: ModelCall[Reply]) -> Reply:
     """Carry a call out without blocking the event loop.
 
     Raises:
         ModelCallError: the model raised, or its reply does not fit the request.
     """
-    if not (isinstance(call, Generate) and isinstance(model, AsyncModel)):
-        return await asyncio.to_thread(execute, model, call)
-    gate = asyncio.Semaphore(MAX_PARALLEL_CALLS)
+    with _failures_named(model):
+        return call.check(await call.asend(model))
 
-    async def one(request: RankRequest) -> str:
-        async with gate:
-            if call.schema is not None and isinstance(model, JsonModel):
-                return await model.agenerate_json(request.images, request.prompt, schema=call.schema)
-            return await model.agenerate(request.images, request.prompt, max_new_tokens=call.max_new_tokens)
 
+@contextmanager
+def _failures_named(model: VisionLanguageModel) -> Iterator[None]:
     try:
-        reply = list(await asyncio.gather(*map(one, call.requests)))
+        yield
     except ModelCallError:
         raise
-    except Exception as error:
-        raise ModelCallError.from_cause(model.model_name, error) from error
-    return _checked(model, call, reply)
-
-
-def _execute(model: VisionLanguageModel, call: ModelCall) -> ModelReply:
-    if isinstance(call, ScoreLabels):
-        assert isinstance(model, LabelScoringModel)  # noqa: S101 (for the type checker)
-        return model.label_logprobs(call.requests)
-    if isinstance(call, RankLabels):
-        assert isinstance(model, ConstrainedModel)  # noqa: S101 (for the type checker)
-        return model.rank_labels(call.requests, max_new_tokens=call.max_new_tokens, order=call.order)
-
-    def one(request: RankRequest) -> str:
-        if call.schema is not None and isinstance(model, JsonModel):
-            return model.generate_json(request.images, request.prompt, schema=call.schema)
-        return model.generate(request.images, request.prompt, max_new_tokens=call.max_new_tokens)
-
-    if len(call.requests) == 1 or not isinstance(model, AsyncModel):
-        return [one(request) for request in call.requests]
-    with ThreadPoolExecutor(MAX_PARALLEL_CALLS, thread_name_prefix="vlm") as pool:
-        futures = [pool.submit(contextvars.copy_context().run, one, each) for each in call.requests]
-        return [future.result() for future in futures]
-
-
-def _checked(model: VisionLanguageModel, call: ModelCall, reply: Any) -> ModelReply:
-    try:
-        replies = check_count(reply, call.requests)
-        if isinstance(call, Generate):
-            return [check_text(each) for each in replies]
-        pairs = list(zip(replies, call.requests, strict=True))
-        if isinstance(call, ScoreLabels):
-            return [check_logprobs(each, request) for each, request in pairs]
-        return [check_ranking(each, request, call.order) for each, request in pairs]
     except ReplyError as error:
         raise ModelCallError(f"{model.model_name} {error}") from error
+    except Exception as error:
+        raise ModelCallError.from_cause(model.model_name, error) from error

@@ -13,7 +13,7 @@ from ..demo.checkpoints import DEMO, checkpoint_folder
 from ..images.sources import pixels_digest
 from ..lazy import Lazy, LazyModel
 from .control_tokens import ControlTokens
-from .protocols import LabelRanking, RankRequest
+from .protocols import ImagePrompt, LabelRanking, RankRequest
 
 if TYPE_CHECKING:
     import torch
@@ -156,8 +156,7 @@ class LocalPhi3Vision:
         loaded = self.load()
         with self._lock, torch.inference_mode():
             self._kept = None
-            request = RankRequest(tuple(images), prompt, 0)
-            inputs = self._prepare(loaded, [request], self.caption_num_crops)
+            inputs = self._prepare(loaded, [ImagePrompt(tuple(images), prompt)], self.caption_num_crops)
             output = self._generate(loaded, inputs, max_new_tokens)
         return self._decode(loaded, output[0])
 
@@ -254,7 +253,7 @@ class LocalPhi3Vision:
             )
         return prefilled
 
-    def _prepare(self, loaded: _Loaded, requests: Sequence[RankRequest], num_crops: int) -> Prompt:
+    def _prepare(self, loaded: _Loaded, requests: Sequence[ImagePrompt], num_crops: int) -> Prompt:
         from .decoding import Prompt
 
         features: list[torch.Tensor] = []
@@ -267,7 +266,7 @@ class LocalPhi3Vision:
         inputs = loaded.processor(text=texts, image_sizes=sizes).to(loaded.model.device)
         return Prompt(inputs["input_ids"], inputs["attention_mask"], tuple(features))
 
-    def _chat(self, loaded: _Loaded, request: RankRequest) -> str:
+    def _chat(self, loaded: _Loaded, request: ImagePrompt) -> str:
         tags = "".join(f"<|image_{number}|>\n" for number in range(1, len(request.images) + 1))
         words = self._control_tokens.get(lambda: ControlTokens(loaded.processor.tokenizer))
         return f"<|user|>\n{tags}{words.broken(request.prompt)}<|end|>\n{_CONTEXT}"

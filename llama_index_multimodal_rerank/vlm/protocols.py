@@ -14,7 +14,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RankRequest:
+class ImagePrompt:
+    """Pictures and a question about them, to be answered freely: what does this picture show?
+
+    Attributes:
+        images: the pictures, in the order the model gets them.
+        prompt: the question.
+    """
+
+    images: tuple[Image, ...]
+    prompt: str
+
+
+@dataclass(frozen=True)
+class RankRequest(ImagePrompt):
     """One sheet to be ranked.
 
     Attributes:
@@ -24,8 +37,6 @@ class RankRequest:
         asked_again: the same request will be made once more at once; a model may keep what it has read.
     """
 
-    images: tuple[Image, ...]
-    prompt: str
     num_labels: int
     asked_again: bool = False
 

@@ -10,14 +10,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .protocols import LabelRanking, RankRequest
+from .protocols import ImagePrompt, LabelRanking, RankRequest
 
 
 class ReplyError(ValueError):
     """A reply that does not fit the request."""
 
 
-def check_count(replies: Any, requests: Sequence[RankRequest]) -> list[Any]:
+def check_count(replies: Any, requests: Sequence[ImagePrompt]) -> list[Any]:
     """Return the replies to a batch as a list, one per request.
 
     Raises:

@@ -103,6 +103,13 @@ async def test_answers_that_are_no_texts(reply: Any) -> None:
             await aexecute(model, Generate((asked(),), 1))
 
 
+def test_a_number_that_is_too_large_is_named_as_the_models_fault() -> None:
+    with pytest.raises(ModelCallError, match="custom gave no answer: OverflowError"):
+        execute(Replies([[10**400, 1.0, 2.0]]), ScoreLabels((asked(),)))
+    with pytest.raises(ModelCallError, match="custom gave no answer: OverflowError"):
+        execute(Replies(ranked((2, 0, 1), (10**400, 1.0, 1.0))), RankLabels((asked(),), 0))
+
+
 def test_another_order_than_the_one_to_be_explained() -> None:
     model = Replies(ranked((2, 0, 1)))
     assert execute(model, RankLabels((asked(),), 9, (2, 0, 1)))
