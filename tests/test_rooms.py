@@ -35,7 +35,15 @@ FOR_ALL = {"models.hd_geometry"}
 SHARED = {"lazy", "logs"}
 """Helpers in the root, for every room."""
 
-IMPLEMENTATIONS = {"vlm.phi3_vision", "vlm.llama_index", "vlm.decoding", "vlm.permutation_constraint"}
+IMPLEMENTATIONS = {
+    "vlm.phi3_vision",
+    "vlm.phi3_prefilled",
+    "vlm.phi3_prompts",
+    "vlm.llama_index",
+    "vlm.decoding",
+    "vlm.permutation_constraint",
+    "vlm.permutation_logits",
+}
 """What reranking must not know of vlm."""
 
 WITHOUT_LLAMA_INDEX = ("models", "images", "demo")

@@ -19,8 +19,15 @@ from typing import TYPE_CHECKING, Literal
 from llama_index.core.prompts import BasePromptTemplate
 
 from ..images.sources import pixels_digest
-from ..vlm.calls import Generate, ModelCalls, RankLabels, ScoreLabels, ask
-from ..vlm.protocols import ConstrainedModel, ImagePrompt, JsonModel, RankRequest, VisionLanguageModel
+from ..vlm.calls import Generate, ModelCalls, Prefill, RankLabels, ScoreLabels, ask
+from ..vlm.protocols import (
+    ConstrainedModel,
+    ImagePrompt,
+    JsonModel,
+    PrefilledRequests,
+    RankRequest,
+    VisionLanguageModel,
+)
 from .aggregation import borda_count, kendall_w
 from .candidates import Candidate, Candidates, QueryContent
 from .prompts import (
@@ -203,17 +210,20 @@ class ListwiseReranker:
             self._request(query, caption, [members[place] for place in shuffle], explain=explain)
             for shuffle in shuffles
         )
-        if self.strategy == "first_token" and explain and len(shuffles) == 1:  # then for the reason
-            requests = tuple(replace(request, asked_again=True) for request in requests)
         with_list = explain and len(shuffles) == 1 and self.strategy == "listwise"
-        rankings = yield from self._ask(requests, explain=explain, with_list=with_list)
+        prefilled: PrefilledRequests | None = None
+        if self.strategy == "first_token" and explain and len(shuffles) == 1:  # then for the reason
+            scored = yield from ask(Prefill(requests))
+            rankings, prefilled = [_from_logits(each) for each in scored.logprobs], scored.prefilled
+        else:
+            rankings = yield from self._ask(requests, explain=explain, with_list=with_list)
         audits = [ranking.audit for ranking in rankings]
         ranking = _consensus(shuffles, rankings)
         # A reason that was written with the list is all there is, if it is empty, too.
         if explain and not with_list and isinstance(self.model, ConstrainedModel):
             if len(shuffles) > 1:
                 requests = (self._request(query, caption, members, explain=True),)
-            (written,) = yield from ask(RankLabels(requests, self.max_new_tokens, ranking.order))
+            (written,) = yield from ask(RankLabels(requests, self.max_new_tokens, ranking.order, prefilled))
             ranking = replace(ranking, reason=written.text or None)
         return ranking, audits
 

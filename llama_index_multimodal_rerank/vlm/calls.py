@@ -23,6 +23,8 @@ from .protocols import (
     JsonModel,
     LabelRanking,
     LabelScoringModel,
+    PrefilledRequests,
+    PrefillingModel,
     RankRequest,
     VisionLanguageModel,
 )
@@ -130,15 +132,57 @@ class ScoreLabels(ModelCall[list[list[float]]]):
 
 
 @dataclass(frozen=True)
+class PrefilledScores:
+    """Reply to :class:`Prefill`.
+
+    Attributes:
+        logprobs: as of :class:`ScoreLabels`.
+        prefilled: what the model has read, for :class:`RankLabels`; None if it keeps nothing.
+    """
+
+    logprobs: list[list[float]]
+    prefilled: PrefilledRequests | None
+
+
+@dataclass(frozen=True)
+class Prefill(ModelCall[PrefilledScores]):
+    """As :class:`ScoreLabels`, of requests that :class:`RankLabels` will be asked about next."""
+
+    requests: tuple[RankRequest, ...]
+
+    def send(self, model: VisionLanguageModel) -> Any:
+        """Ask a :class:`PrefillingModel` for a handle, another :class:`LabelScoringModel` for the scores."""
+        if isinstance(model, PrefillingModel):
+            return model.prefill_requests(self.requests)
+        return ScoreLabels(self.requests).send(model)
+
+    def check(self, reply: Any) -> PrefilledScores:
+        """Return a number for every label, and the handle if there is one."""
+        prefilled = reply if isinstance(reply, PrefilledRequests) else None
+        scores = reply if prefilled is None else prefilled.label_logprobs
+        return PrefilledScores(ScoreLabels(self.requests).check(scores), prefilled)
+
+
+@dataclass(frozen=True)
 class RankLabels(ModelCall[list[LabelRanking]]):
-    """Rankings under the constraint, one :class:`LabelRanking` per request; see :class:`ConstrainedModel`."""
+    """Rankings under the constraint, one :class:`LabelRanking` per request; see :class:`ConstrainedModel`.
+
+    Attributes:
+        requests: the sheets, ranked in one batch.
+        max_new_tokens: tokens for the reason after the list; 0 for none.
+        order: write this order (labels from 0), for its reason.
+        prefilled: the same requests, as the model has read them.
+    """
 
     requests: tuple[RankRequest, ...]
     max_new_tokens: int
     order: tuple[int, ...] | None = None
+    prefilled: PrefilledRequests | None = None
 
     def send(self, model: VisionLanguageModel) -> Any:
-        """Ask a :class:`ConstrainedModel`."""
+        """Ask a :class:`ConstrainedModel`, or the handle that it gave."""
+        if self.prefilled is not None:
+            return self.prefilled.rank_labels(max_new_tokens=self.max_new_tokens, order=self.order)
         assert isinstance(model, ConstrainedModel)  # noqa: S101 (for the type checker)
         return model.rank_labels(self.requests, max_new_tokens=self.max_new_tokens, order=self.order)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import Cache
 
     from ..models.phi3_vision import Phi3VisionForConditionalGeneration
-    from .permutation_constraint import PermutationLogitsProcessor
+    from .permutation_logits import PermutationLogitsProcessor
 
 
 class Prompt(NamedTuple):

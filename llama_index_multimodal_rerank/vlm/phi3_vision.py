@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 import threading
-from collections import OrderedDict
+import weakref
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..demo.checkpoints import DEMO, checkpoint_folder
-from ..images.sources import pixels_digest
 from ..lazy import Lazy, LazyModel
-from .control_tokens import ControlTokens
+from .phi3_prefilled import PrefilledPhi3Requests
 from .protocols import ImagePrompt, LabelRanking, RankRequest
 
 if TYPE_CHECKING:
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
     from .decoding import PrefilledPrompt, Prompt
     from .permutation_constraint import ListTokens
+    from .phi3_prompts import Phi3Prompts
 
 DEFAULT_MODEL_NAME = "microsoft/Phi-3-vision-128k-instruct"
 DEFAULT_NUM_CROPS = 16
@@ -29,10 +28,7 @@ DEFAULT_CAPTION_NUM_CROPS = 4
 DEMO_NUM_CROPS = 1
 """The demo's model was trained on sheets of one tile."""
 
-_CONTEXT = "<|assistant|>\n"
 _END_OF_TURN = "<|end|>"
-_FEATURES_KEPT = 8
-"""Pictures whose features are kept, of 15 MB each with 16 crops in bfloat16."""
 
 
 class _Loaded(NamedTuple):
@@ -91,11 +87,9 @@ class LocalPhi3Vision:
         if local_files_only:
             self._hub["local_files_only"] = True
         self._loader: LazyModel[_Loaded] = LazyModel()
-        self._control_tokens: Lazy[ControlTokens] = Lazy()
+        self._prompts: Lazy[Phi3Prompts] = Lazy()
         self._lock = threading.Lock()
-        self._features: OrderedDict[tuple[int, str], tuple[torch.Tensor, list[int]]] = OrderedDict()
-        self._kept: tuple[tuple[RankRequest, ...], PrefilledPrompt] | None = None
-        self._list_tokens: dict[tuple[int, str], ListTokens] = {}
+        self._last: weakref.ref[PrefilledPhi3Requests] | None = None
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         return partial(type(self), self._model_name, **self._options), ()
@@ -153,12 +147,12 @@ class LocalPhi3Vision:
         """Answer a prompt about pictures; see ``VisionLanguageModel``."""
         import torch
 
-        loaded = self.load()
+        prompts = self._load_prompts()
         with self._lock, torch.inference_mode():
-            self._kept = None
-            inputs = self._prepare(loaded, [ImagePrompt(tuple(images), prompt)], self.caption_num_crops)
-            output = self._generate(loaded, inputs, max_new_tokens)
-        return self._decode(loaded, output[0])
+            self._free_last()
+            inputs = prompts.prepare([ImagePrompt(tuple(images), prompt)], self.caption_num_crops)
+            (ids,) = self._generate(inputs, max_new_tokens)
+        return self._decode(ids)
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text has; see ``TokenCountingModel``."""
@@ -170,50 +164,67 @@ class LocalPhi3Vision:
         One forward pass for the batch. Numbers that begin like others (1 and 10) take one further step
         per shared beginning, on the same cache.
         """
+        return self.prefill_requests(requests).label_logprobs
+
+    def prefill_requests(self, requests: Sequence[RankRequest]) -> PrefilledPhi3Requests:
+        """As ``label_logprobs``, and keep what was read until the next call; see ``PrefillingModel``."""
         import torch
 
-        from .permutation_constraint import first_label_probabilities
+        from .permutation_logits import first_label_probabilities
 
-        loaded = self.load()
-        tokens = self._tokens(loaded, _num_labels(requests))
+        prompts = self._load_prompts()
+        tokens = prompts.list_tokens(_num_labels(requests))
         with self._lock, torch.inference_mode():
-            prefilled = self._read(loaded, requests, tokens)
+            prompt = self._prefill(requests, tokens)
             rows = [
-                first_label_probabilities(tokens, partial(prefilled.peek, row=row))
+                first_label_probabilities(tokens, partial(prompt.peek, row=row))
                 for row in range(len(requests))
             ]
-            if all(request.asked_again for request in requests):
-                self._kept = tuple(requests), prefilled
-        smallest = torch.finfo(torch.float64).tiny
-        return [torch.tensor(row, dtype=torch.float64).clamp_min(smallest).log().tolist() for row in rows]
+            smallest = torch.finfo(torch.float64).tiny
+            logprobs = [
+                torch.tensor(row, dtype=torch.float64).clamp_min(smallest).log().tolist() for row in rows
+            ]
+            prefilled = PrefilledPhi3Requests(logprobs, prompt, partial(self._rank, tuple(requests)))
+            self._last = weakref.ref(prefilled)
+        return prefilled
 
     def rank_labels(
         self, requests: Sequence[RankRequest], *, max_new_tokens: int, order: Sequence[int] | None = None
     ) -> list[LabelRanking]:
         """Write complete rankings under the permutation constraint; see ``ConstrainedModel``."""
+        return self._rank(requests, None, max_new_tokens=max_new_tokens, order=order)
+
+    # -- parts --------------------------------------------------------------------------------
+
+    def _rank(
+        self,
+        requests: Sequence[RankRequest],
+        prefilled: PrefilledPhi3Requests | None,
+        *,
+        max_new_tokens: int,
+        order: Sequence[int] | None,
+    ) -> list[LabelRanking]:
         import torch
 
         from .decoding import decode_ranking
-        from .permutation_constraint import (
-            REASON,
-            PermutationConstraint,
-            PermutationLogitsProcessor,
-            read_list,
-        )
+        from .permutation_constraint import REASON, PermutationConstraint, read_list
+        from .permutation_logits import PermutationLogitsProcessor
 
-        loaded = self.load()
-        tokens = self._tokens(loaded, _num_labels(requests), REASON if max_new_tokens else "")
+        prompts = self._load_prompts()
+        tokens = prompts.list_tokens(_num_labels(requests), REASON if max_new_tokens else "")
         constraint = PermutationConstraint(tokens, order)
         with self._lock, torch.inference_mode():
-            prefilled = self._read(loaded, requests, tokens)
-            length = prefilled.prompt.input_ids.shape[1] - len(tokens.opening)
+            prompt = None if prefilled is None else prefilled.take()
+            if prompt is None:
+                prompt = self._prefill(requests, tokens)
+            length = prompt.prompt.input_ids.shape[1] - len(tokens.opening)
             masking = PermutationLogitsProcessor(constraint, length)
-            lists, unread = decode_ranking(prefilled, masking, tokens.opening, tokens.longest)
+            lists, unread = decode_ranking(prompt, masking, tokens.opening, tokens.longest)
             reasons = [""] * len(requests)
             if max_new_tokens:
-                prompt = prefilled.prompt.append(lists[:, -unread:])
-                output = self._generate(loaded, prompt, max_new_tokens, cache=prefilled.cache)
-                reasons = [self._decode(loaded, ids) for ids in output]
+                inputs = prompt.prompt.append(lists[:, -unread:])
+                output = self._generate(inputs, max_new_tokens, cache=prompt.cache)
+                reasons = [self._decode(ids) for ids in output]
         return [
             LabelRanking(
                 read_list(constraint, ids.tolist()).order,
@@ -223,70 +234,45 @@ class LocalPhi3Vision:
             for row, (ids, reason) in enumerate(zip(lists, reasons, strict=True))
         ]
 
-    # -- parts --------------------------------------------------------------------------------
+    def _load_prompts(self) -> Phi3Prompts:
+        loaded = self.load()
 
-    def _tokens(self, loaded: _Loaded, num_labels: int, ending: str = "") -> ListTokens:
-        from .permutation_constraint import tokenize_list
+        def make() -> Phi3Prompts:
+            from .phi3_prompts import Phi3Prompts
 
-        key = (num_labels, ending)
-        if key not in self._list_tokens:
-            self._list_tokens[key] = tokenize_list(
-                loaded.processor.tokenizer, num_labels, context=_CONTEXT, ending=ending
-            )
-        return self._list_tokens[key]
+            return Phi3Prompts(*loaded)
 
-    def _read(self, loaded: _Loaded, requests: Sequence[RankRequest], tokens: ListTokens) -> PrefilledPrompt:
-        """Read requests up to the opening of the list, unless that was done in the last call."""
+        return self._prompts.get(make)
+
+    def _prefill(self, requests: Sequence[RankRequest], tokens: ListTokens) -> PrefilledPrompt:
+        """Read requests up to the opening of the list."""
         import torch
 
         from .decoding import PrefilledPrompt
 
-        kept, self._kept = self._kept, None
-        if kept is not None and len(kept[0]) == len(requests) and all(map(operator.is_, kept[0], requests)):
-            return kept[1]
-        prompt = self._prepare(loaded, requests, self.num_crops).append(torch.tensor(tokens.opening))
-        prefilled = PrefilledPrompt(loaded.model, prompt)
+        self._free_last()
+        model = self.load().model
+        prompt = self._load_prompts().prepare(requests, self.num_crops).append(torch.tensor(tokens.opening))
+        prefilled = PrefilledPrompt(model, prompt)
         if prefilled.logits.isnan().any():
             raise FloatingPointError(
-                f"{self._model_name} computes numbers that are not finite in {loaded.model.dtype}; set dtype "
+                f"{self._model_name} computes numbers that are not finite in {model.dtype}; set dtype "
                 "to 'bfloat16' or 'float32'"
             )
         return prefilled
 
-    def _prepare(self, loaded: _Loaded, requests: Sequence[ImagePrompt], num_crops: int) -> Prompt:
-        from .decoding import Prompt
+    def _free_last(self) -> None:
+        """Free what a handle keeps, before more is read: that of many threads would not fit a device."""
+        last = None if self._last is None else self._last()
+        if last is not None:
+            last.take()
+        self._last = None
 
-        features: list[torch.Tensor] = []
-        sizes: list[list[list[int]]] = []
-        for request in requests:
-            encoded = [self._encode(loaded, image, num_crops) for image in request.images]
-            features += [each for each, _ in encoded]
-            sizes.append([size for _, size in encoded])
-        texts = [self._chat(loaded, request) for request in requests]
-        inputs = loaded.processor(text=texts, image_sizes=sizes).to(loaded.model.device)
-        return Prompt(inputs["input_ids"], inputs["attention_mask"], tuple(features))
-
-    def _chat(self, loaded: _Loaded, request: ImagePrompt) -> str:
-        tags = "".join(f"<|image_{number}|>\n" for number in range(1, len(request.images) + 1))
-        words = self._control_tokens.get(lambda: ControlTokens(loaded.processor.tokenizer))
-        return f"<|user|>\n{tags}{words.broken(request.prompt)}<|end|>\n{_CONTEXT}"
-
-    def _encode(self, loaded: _Loaded, image: Image, num_crops: int) -> tuple[torch.Tensor, list[int]]:
-        """Return a picture's features and padded size, kept for the next prompts about it."""
-        key = num_crops, pixels_digest(image)
-        if key not in self._features:
-            pixels = loaded.processor.image_processor(image, num_crops=num_crops)
-            features = loaded.model.get_image_features(pixels["pixel_values"], pixels["image_sizes"])
-            self._features[key] = features[0], pixels["image_sizes"][0].tolist()
-            while len(self._features) > _FEATURES_KEPT:
-                self._features.popitem(last=False)
-        self._features.move_to_end(key)
-        return self._features[key]
-
-    def _generate(self, loaded: _Loaded, inputs: Prompt, max_new_tokens: int, **options: Any) -> torch.Tensor:
+    def _generate(self, inputs: Prompt, max_new_tokens: int, **options: Any) -> torch.Tensor:
         """Return the new tokens, (batch, new tokens), decoded greedily."""
-        tokenizer = loaded.processor.tokenizer
-        output: torch.Tensor = loaded.model.generate(
+        model, processor = self.load()
+        tokenizer = processor.tokenizer
+        output: torch.Tensor = model.generate(
             inputs.input_ids,
             attention_mask=inputs.attention_mask,
             image_features=inputs.image_features or None,
@@ -299,9 +285,8 @@ class LocalPhi3Vision:
         )
         return output[:, inputs.input_ids.shape[1] :]
 
-    @staticmethod
-    def _decode(loaded: _Loaded, ids: torch.Tensor) -> str:
-        return str(loaded.processor.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    def _decode(self, ids: torch.Tensor) -> str:
+        return str(self.load().processor.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def _num_labels(requests: Sequence[RankRequest]) -> int:

@@ -34,11 +34,9 @@ class RankRequest(ImagePrompt):
         images: the pictures, in the order the model gets them.
         prompt: the question.
         num_labels: the answer ranks the labels 1..num_labels.
-        asked_again: the same request will be made once more at once; a model may keep what it has read.
     """
 
     num_labels: int
-    asked_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,4 +158,31 @@ class ConstrainedModel(VisionLanguageModel, Protocol):
             max_new_tokens: tokens for the reason after the list; 0 for none.
             order: write this order (labels from 0), for its reason.
         """
+        ...
+
+
+@runtime_checkable
+class PrefilledRequests(Protocol):
+    """Requests that a model has read: a handle, to have them ranked without reading them again."""
+
+    @property
+    def label_logprobs(self) -> list[list[float]]:
+        """What :meth:`LabelScoringModel.label_logprobs` returns for the requests."""
+        ...
+
+    def rank_labels(self, *, max_new_tokens: int, order: Sequence[int] | None = None) -> list[LabelRanking]:
+        """As :meth:`ConstrainedModel.rank_labels`, of the requests. What was read may be freed after that."""
+        ...
+
+
+@runtime_checkable
+class PrefillingModel(LabelScoringModel, ConstrainedModel, Protocol):
+    """A model that can go on from what it has read.
+
+    ``strategy="first_token"`` asks about one sheet twice, first for the order, then for its reason. Of other
+    models it uses ``label_logprobs`` and ``rank_labels``, and the sheet is read twice.
+    """
+
+    def prefill_requests(self, requests: Sequence[RankRequest]) -> PrefilledRequests:
+        """Read requests; what it takes is freed with the handle at the latest."""
         ...

@@ -27,7 +27,14 @@ from llama_index.core.schema import (
     TextNode,
 )
 from PIL import Image
-from support.vlm_doubles import ConstrainedTextModel, LogitModel, Scripted, TextModel, has_query
+from support.vlm_doubles import (
+    ConstrainedTextModel,
+    LogitModel,
+    PrefillingTextModel,
+    Scripted,
+    TextModel,
+    has_query,
+)
 
 from llama_index_multimodal_rerank import (
     BadAnswerError,
@@ -195,6 +202,26 @@ def test_a_list_without_a_reason_is_not_asked_for_again(nodes, query):
     first = Phi3VisionRerank(model=model, max_new_tokens=50).postprocess_nodes(nodes, query)[0]
     assert "rerank_reason" not in first.node.metadata
     assert model.batches == [(1, 50, None)]
+
+
+async def test_a_model_that_goes_on_from_what_it_has_read_reads_a_sheet_once(nodes, query):
+    model = PrefillingTextModel()
+    rerank = Phi3VisionRerank(model=model, strategy="first_token")
+
+    result = rerank.postprocess_nodes(nodes, query)
+
+    assert ids(result) == ["5", "1", "8"]
+    assert result[0].node.metadata["rerank_reason"] == "label 6 is red"
+    assert (model.read, model.batches) == (1, [])
+    assert model.ranked == [(1, 128, (5, 1, 8, 3, 6, 2, 4, 7, 0))]
+    assert ids(await rerank.apostprocess_nodes(nodes, query)) == ids(result)
+    assert (model.read, model.batches, len(model.ranked)) == (2, [], 2)
+
+    # Without a reason nothing is asked twice, and an order of several sheets is explained on another one.
+    Phi3VisionRerank(model=model, strategy="first_token", explain=False).postprocess_nodes(nodes, query)
+    Phi3VisionRerank(model=model, strategy="first_token", permutations=2).postprocess_nodes(nodes, query)
+    assert (model.read, len(model.ranked)) == (2 + 1 + 2, 2)
+    assert model.batches == [(1, 128, (5, 1, 8, 3, 6, 2, 4, 7, 0))]
 
 
 # -- many candidates, permutations ------------------------------------------------------------

@@ -94,6 +94,35 @@ class ConstrainedTextModel(LogitModel):
         return rankings
 
 
+class PrefillingTextModel(ConstrainedTextModel):
+    """Goes on from what it has read: counts what it reads, and never reads a sheet twice."""
+
+    model_name = "prefilling-model"
+
+    def __init__(self):
+        super().__init__()
+        self.read, self.ranked = 0, []
+
+    def label_logprobs(self, requests):
+        self.read += len(requests)
+        return super().label_logprobs(requests)
+
+    def prefill_requests(self, requests):
+        return Prefilled(self, requests)
+
+
+class Prefilled:
+    """The handle of ``PrefillingTextModel``."""
+
+    def __init__(self, model, requests):
+        self.model, self.requests = model, requests
+        self.label_logprobs = model.label_logprobs(requests)
+
+    def rank_labels(self, *, max_new_tokens, order=None):
+        self.model.ranked.append((len(self.requests), max_new_tokens, order))
+        return ConstrainedTextModel().rank_labels(self.requests, max_new_tokens=max_new_tokens, order=order)
+
+
 class Scripted:
     """Gives the answers it was given, one after the other; an exception is raised."""
 

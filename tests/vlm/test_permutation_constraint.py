@@ -14,10 +14,12 @@ from llama_index_multimodal_rerank.vlm.permutation_constraint import (
     REASON,
     ListTokens,
     PermutationConstraint,
-    PermutationLogitsProcessor,
-    first_label_probabilities,
     read_list,
     tokenize_list,
+)
+from llama_index_multimodal_rerank.vlm.permutation_logits import (
+    PermutationLogitsProcessor,
+    first_label_probabilities,
 )
 
 TOKENIZER = GOLDEN / "tokenizer"

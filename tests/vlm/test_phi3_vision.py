@@ -5,7 +5,6 @@ import gc
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,10 +18,10 @@ from llama_index_multimodal_rerank import ImageTextQuery, LocalPhi3Vision, Phi3V
 from llama_index_multimodal_rerank.vlm.permutation_constraint import (
     REASON,
     PermutationConstraint,
-    PermutationLogitsProcessor,
     read_list,
     tokenize_list,
 )
+from llama_index_multimodal_rerank.vlm.permutation_logits import PermutationLogitsProcessor
 from llama_index_multimodal_rerank.vlm.protocols import RankRequest
 
 ASSISTANT = "<|assistant|>\n"
@@ -51,6 +50,10 @@ def vlm(checkpoint):
     model = LocalPhi3Vision(str(checkpoint), device="cpu", dtype="float32", num_crops=1)
     model.load()
     return model
+
+
+HELD = []
+"""Handles of requests that were read and ranked."""
 
 
 def request(seed, n, prompt="Which is best?"):
@@ -340,21 +343,44 @@ def test_a_list_that_crosses_the_change_of_the_rotary_factors(vlm):
     assert ranking.probabilities == pytest.approx(probabilities, rel=1e-3)
 
 
-def test_a_request_that_is_made_again_is_read_once(vlm):
-    asked = replace(request(8, 4), asked_again=True)
-    other = request(9, 4)
+def test_a_request_that_is_ranked_by_its_handle_is_read_once(vlm):
+    asked, other = request(8, 4), request(9, 4)
     alone = vlm.rank_labels([request(8, 4)], max_new_tokens=4, order=(1, 0, 2, 3))
 
     with counted_passes(vlm) as passes:
-        vlm.label_logprobs([asked])
-        again = vlm.rank_labels([asked], max_new_tokens=4, order=(1, 0, 2, 3))
-        third = vlm.rank_labels([asked], max_new_tokens=4, order=(1, 0, 2, 3))
+        prefilled = vlm.prefill_requests([asked])
+        again = prefilled.rank_labels(max_new_tokens=4, order=(1, 0, 2, 3))
+        third = prefilled.rank_labels(max_new_tokens=4, order=(1, 0, 2, 3))
 
     assert again == alone == third
+    assert prefilled.label_logprobs == vlm.label_logprobs([asked])
     assert sum(tokens > 50 for tokens in passes) == 2  # once for both, and anew for the third
-    vlm.label_logprobs([asked])
+    prefilled = vlm.prefill_requests([asked])
     assert vlm.rank_labels([other], max_new_tokens=0) != []
-    assert vlm._kept is None
+    assert prefilled.take() is None
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda vlm: vlm.generate((draw_picture(1),), "What is it?", max_new_tokens=1),
+        lambda vlm: vlm.label_logprobs([request(9, 12)]),
+        lambda vlm: vlm.prefill_requests([request(8, 4)]),
+        lambda vlm: vlm.prefill_requests([request(9, 4)]).rank_labels(max_new_tokens=0),
+    ],
+    ids=["generate", "label_logprobs", "prefill_requests", "ranked"],
+)
+def test_a_handle_whose_keys_and_values_made_room_reads_again(vlm, between):
+    alone = vlm.rank_labels([request(8, 4)], max_new_tokens=4, order=(1, 0, 2, 3))
+    prefilled = vlm.prefill_requests([request(8, 4)])
+
+    other = between(vlm)
+    with counted_passes(vlm) as passes:
+        ranked = prefilled.rank_labels(max_new_tokens=4, order=(1, 0, 2, 3))
+
+    assert ranked == alone
+    assert sum(tokens > 50 for tokens in passes) == 1
+    assert other is not None
 
 
 @pytest.mark.parametrize(
@@ -364,12 +390,21 @@ def test_a_request_that_is_made_again_is_read_once(vlm):
         lambda vlm: vlm.label_logprobs([request(1, 12)]),
         lambda vlm: vlm.rank_labels([request(1, 12), request(2, 12)], max_new_tokens=2),
         lambda vlm: vlm.rank_labels([request(1, 3)], max_new_tokens=2, order=(1, 0, 2)),
+        lambda vlm: vlm.prefill_requests([request(1, 3)]).rank_labels(max_new_tokens=2),
         lambda vlm: (
-            vlm.label_logprobs([each := replace(request(1, 3), asked_again=True)]),
-            vlm.rank_labels([each], max_new_tokens=2),
+            HELD.append(vlm.prefill_requests([request(1, 3)])) or HELD[-1].rank_labels(max_new_tokens=2)
         ),
+        lambda vlm: vlm.prefill_requests([request(1, 3)]) and None,
     ],
-    ids=["generate", "label_logprobs", "rank_labels", "known_order", "asked_again"],
+    ids=[
+        "generate",
+        "label_logprobs",
+        "rank_labels",
+        "known_order",
+        "by_handle",
+        "held_handle",
+        "unused_handle",
+    ],
 )
 def test_keys_and_values_are_freed_at_once(vlm, call):
     """They take gigabytes, and the garbage collector waits for a number of objects, not of bytes."""

@@ -140,7 +140,7 @@ def test_features_are_of_the_tiles_that_were_asked_for(checkpoint: Path) -> None
     model = LocalPhi3Vision(str(checkpoint), device="cpu", dtype="float32", num_crops=4, caption_num_crops=1)
     picture = Image.effect_noise((64, 48), 90).convert("RGB")
     with torch.inference_mode():
-        sizes = [tuple(model._encode(model.load(), picture, crops)[1]) for crops in (1, 4, 1)]
+        sizes = [tuple(model._load_prompts().encode(picture, crops)[1]) for crops in (1, 4, 1)]
     assert sizes == [(336, 336), (672, 672), (336, 336)]
 
 
@@ -156,7 +156,7 @@ def ids_of_words(vlm: LocalPhi3Vision, words: str) -> list[int]:
     """The ids of control tokens in a prompt, without those of the frame around the words."""
 
     def controls(prompt: str) -> list[int]:
-        text = vlm._chat(vlm.load(), RankRequest((), prompt, 1))
+        text = vlm._load_prompts().chat(RankRequest((), prompt, 1))
         ids = vlm.load().processor(text=text, return_tensors=None)["input_ids"][0]
         return [number for number in ids if number in added_ids(vlm)]
 

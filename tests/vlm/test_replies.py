@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from llama_index_multimodal_rerank import ModelCallError, Phi3VisionRerank
-from llama_index_multimodal_rerank.vlm.calls import Generate, RankLabels, ScoreLabels, aexecute, execute
+from llama_index_multimodal_rerank.vlm.calls import (
+    Generate,
+    Prefill,
+    RankLabels,
+    ScoreLabels,
+    aexecute,
+    execute,
+)
 from llama_index_multimodal_rerank.vlm.protocols import LabelRanking, RankRequest
 
 NAN = float("nan")
@@ -101,6 +109,42 @@ async def test_answers_that_are_no_texts(reply: Any) -> None:
             execute(model, Generate((asked(),), 1))
         with pytest.raises(ModelCallError, match="expected str"):
             await aexecute(model, Generate((asked(),), 1))
+
+
+class Handles(Replies):
+    """Replies with a handle that has the scores ``scores``, and ranks as it was given."""
+
+    def __init__(self, scores: Any, rankings: Any) -> None:
+        super().__init__(None)
+        self.scores, self.rankings = scores, rankings
+
+    def prefill_requests(self, requests: Any) -> Any:
+        return Handle(self.scores, self.rankings)
+
+
+class Handle:
+    def __init__(self, scores: Any, rankings: Any) -> None:
+        self.label_logprobs, self.rankings = scores, rankings
+
+    def rank_labels(self, *, max_new_tokens: int, order: Any = None) -> Any:
+        return self.rankings
+
+
+def test_what_a_handle_replies_is_held_against_the_requests() -> None:
+    model = Handles([[1.0, 2.0, 3.0]], ranked((2, 0, 1)))
+    scored = execute(model, Prefill((asked(),)))
+    assert scored.logprobs == [[1.0, 2.0, 3.0]]
+    call = RankLabels((asked(),), 9, prefilled=scored.prefilled)
+    assert execute(model, call) == ranked((2, 0, 1))
+    with pytest.raises(ModelCallError, match=r"was to write the order \(0, 1, 2\), and wrote \(2, 0, 1\)"):
+        execute(model, replace(call, order=(0, 1, 2)))
+    with pytest.raises(ModelCallError, match="gave 2 label logits for 3 labels"):
+        execute(Handles([[1.0, 2.0]], None), Prefill((asked(),)))
+
+
+def test_a_model_without_handles_is_asked_for_scores() -> None:
+    scored = execute(Replies([[1.0, 2.0, 3.0]]), Prefill((asked(),)))
+    assert (scored.logprobs, scored.prefilled) == ([[1.0, 2.0, 3.0]], None)
 
 
 def test_a_number_that_is_too_large_is_named_as_the_models_fault() -> None:

@@ -1,0 +1,44 @@
+"""The handle on requests that the local model has read, to go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from .protocols import LabelRanking
+
+if TYPE_CHECKING:
+    from .decoding import PrefilledPrompt
+
+
+class _Rank(Protocol):
+    def __call__(
+        self, prefilled: PrefilledPhi3Requests, /, *, max_new_tokens: int, order: Sequence[int] | None
+    ) -> list[LabelRanking]: ...
+
+
+class PrefilledPhi3Requests:
+    """Requests that the local model has read; see ``PrefilledRequests``.
+
+    Keys and values take a gigabyte a sheet. So they are given to the first ranking, and are freed before the
+    model reads anything else, whoever still holds the handle. A later ranking reads the requests again.
+
+    Args:
+        label_logprobs: for each request, the log-probability of each label to be written first.
+        prompt: what was read.
+        rank: ranks the requests, with what this handle still has.
+    """
+
+    def __init__(self, label_logprobs: list[list[float]], prompt: PrefilledPrompt, rank: _Rank) -> None:
+        self.label_logprobs = label_logprobs
+        self._prompt: PrefilledPrompt | None = prompt
+        self._rank = rank
+
+    def rank_labels(self, *, max_new_tokens: int, order: Sequence[int] | None = None) -> list[LabelRanking]:
+        """Write complete rankings of the requests; see ``ConstrainedModel``."""
+        return self._rank(self, max_new_tokens=max_new_tokens, order=order)
+
+    def take(self) -> PrefilledPrompt | None:
+        """Return what was read, and keep it no longer; None if it was taken or freed before."""
+        prompt, self._prompt = self._prompt, None
+        return prompt
