@@ -9,7 +9,7 @@ from typing import Any
 from llama_index.core.schema import NodeWithScore
 
 from .candidates import Candidates
-from .listwise import RerankResult
+from .result import RerankResult
 
 
 def annotated_nodes(

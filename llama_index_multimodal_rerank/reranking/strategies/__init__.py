@@ -1,0 +1,1 @@
+"""How the labels of sheets are ranked: one face, chosen in one place."""
