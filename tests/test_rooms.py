@@ -37,6 +37,7 @@ SHARED = {"lazy", "logs"}
 
 IMPLEMENTATIONS = {
     "vlm.phi3_vision",
+    "vlm.phi3_loading",
     "vlm.phi3_prefilled",
     "vlm.phi3_prompts",
     "vlm.llama_index",

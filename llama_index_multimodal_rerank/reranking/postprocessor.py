@@ -56,7 +56,78 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
     ``model="demo"`` is a tiny model that comes with this package, for trying things out offline: it was
     trained on drawn products alone (``llama_index_multimodal_rerank.demo``) and is of no use for photographs.
 
-    Source: model card ``microsoft/Phi-3-vision-128k-instruct``; sliding windows: arXiv:2304.09542.
+    Example:
+        Which of nine red products is the umbrella with the print of the picture?
+
+        >>> from llama_index.core.schema import NodeWithScore
+        >>> from llama_index_multimodal_rerank import ImageTextQuery, Phi3VisionRerank, image_node
+        >>> from llama_index_multimodal_rerank.demo.catalogue import draw_query_picture
+        >>> from llama_index_multimodal_rerank.demo.drawing.looks import Look
+        >>> kinds, surfaces = ("mug", "umbrella", "shoe"), ("leopard", "dots", "plain")
+        >>> shop = [Look(kind, surface, "red") for kind in kinds for surface in surfaces]
+        >>> nodes = [image_node(draw_query_picture(look, seed=1), id_=str(look)) for look in shop]
+        >>> query = ImageTextQuery("an umbrella with this", image=draw_query_picture("leopard", seed=0))
+        >>> reranker = Phi3VisionRerank(model="demo", top_n=3, strategy="first_token")
+        >>> best, *others = reranker.postprocess_nodes([NodeWithScore(node=node) for node in nodes], query)
+        >>> best.node.node_id
+        'red leopard umbrella'
+        >>> best.node.metadata["rerank_query_caption"]
+        'a leopard.'
+        >>> len(others), best.score > others[0].score >= others[1].score > 0
+        (2, True)
+
+    Args:
+        model: name on the hub or local folder of Phi-3 Vision, ``"demo"`` (for a folder called demo
+            ``"./demo"``), a :class:`VisionLanguageModel`, or a multimodal LLM of LlamaIndex.
+        top_n: nodes to return, 1 or more.
+        device: torch device of a model given by name. Default: the best one there is.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``, for a model given by name. Default: bfloat16
+            where the hardware computes in it, float32 elsewhere.
+        keep_retrieval_score: keep the scores that nodes came with in their metadata.
+        strategy: ``"listwise"`` has the whole list written. ``"first_token"`` sorts by the probability of
+            each number to be written first, in one forward pass (FIRST); for models whose logits can be read.
+        window: candidates on one sheet, 2 to 25. More are ranked in windows, from the last to the first
+            (RankGPT).
+        stride: how many candidates windows lie apart, 1 to ``window - 1``. Default: half a window.
+        permutations: sheets per window, 1 or more, each shuffled, whose orders are counted together by
+            Borda's rule (permutation self-consistency).
+        seed: of the shuffles.
+        caption: have the query picture described first, and the words put in the prompt.
+        explain: ask why the best is the best.
+        show_text: write candidates' texts below their pictures.
+        num_crops: tiles of 336 pixels that the model looks at, 1 or more; sheets are made for them. Default:
+            the model's own, else 16.
+        max_new_tokens: tokens for the reason, 1 or more; the list has its own. Local models only.
+        max_query_tokens: tokens of the query's text in the prompt, 2 or more; the rest is cut off.
+        max_text_tokens: tokens of each candidate's text in the prompt, 2 or more; the rest is cut off.
+        on_bad_answer: an answer that does not name each candidate once: ``"repair"`` it, ``"retry"`` twice
+            and then repair, ``"keep_order"``, or ``"raise"``.
+        on_error: no answer, or a query picture that cannot be read: ``"raise"``, or ``"keep_order"`` of the
+            retrieval and say so in the audit.
+        rank_prompt: template of the question, see ``docs/reranking.md``.
+        caption_prompt: asks for the query picture's caption; no variables.
+        save_sheets: folder to save every sheet in, as PNG.
+        allow_urls: fetch pictures given as http(s) URLs: True for public addresses, or a list of hosts.
+        data_root: the only folder that picture files are read from. Default: any file may be.
+
+    Raises:
+        ValueError: at construction and assignment (pydantic's ValidationError), a field has a value that it
+            does not allow, or values that do not go together. From ``postprocess_nodes``, there is no query,
+            or one without words and picture.
+        OSError: at the first query, the checkpoint is not there and cannot be fetched.
+        ModelCallError: the model gave no answer, and ``on_error`` is ``"raise"``.
+        ImageLoadError: the query picture cannot be read, and ``on_error`` is ``"raise"``; a ValueError. A
+            candidate's picture that cannot be read is no error: the candidate comes last.
+        BadAnswerError: an answer is no complete ranking, and ``on_bad_answer`` is ``"raise"``; a ValueError.
+
+    Sources:
+        Model card ``microsoft/Phi-3-vision-128k-instruct``.
+        ``first_token``: "FIRST: Faster Improved Listwise Reranking with Single Token Decoding",
+        arXiv:2406.15657.
+        ``permutations``: "Found in the Middle: Permutation Self-Consistency Improves Listwise Ranking in
+        Large Language Models", arXiv:2310.07712.
+        ``window``: "Is ChatGPT Good at Search? Investigating Large Language Models as Re-Ranking Agents"
+        (RankGPT), arXiv:2304.09542.
     """
 
     _model: Lazy[VisionLanguageModel] = PrivateAttr(default_factory=Lazy)

@@ -6,10 +6,11 @@ import threading
 import weakref
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..demo.checkpoints import DEMO, checkpoint_folder
+from ..demo.checkpoints import DEMO
 from ..lazy import Lazy, LazyModel
+from .phi3_loading import DEFAULT_MODEL_NAME, LoadedPhi3Vision, load_phi3_vision
 from .phi3_prefilled import PrefilledPhi3Requests
 from .protocols import ImagePrompt, LabelRanking, RankRequest
 
@@ -17,12 +18,10 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
     from .decoding import PrefilledPrompt, Prompt
     from .permutation_constraint import ListTokens
     from .phi3_prompts import Phi3Prompts
 
-DEFAULT_MODEL_NAME = "microsoft/Phi-3-vision-128k-instruct"
 DEFAULT_NUM_CROPS = 16
 DEFAULT_CAPTION_NUM_CROPS = 4
 DEMO_NUM_CROPS = 1
@@ -31,16 +30,26 @@ DEMO_NUM_CROPS = 1
 _END_OF_TURN = "<|end|>"
 
 
-class _Loaded(NamedTuple):
-    model: Phi3VisionForConditionalGeneration
-    processor: Phi3VisionProcessor
-
-
 class LocalPhi3Vision:
     """Phi-3 Vision, loaded on first use, once, and used by one thread at a time.
 
     Share one instance between rerankers to load it once. Copies are the same instance; pickles leave
     the weights behind and load them again.
+
+    Example:
+        >>> from llama_index_multimodal_rerank import LocalPhi3Vision, Phi3VisionRerank
+        >>> from llama_index_multimodal_rerank.demo.catalogue import draw_query_picture
+        >>> from llama_index_multimodal_rerank.demo.drawing.looks import Look
+        >>> vlm = LocalPhi3Vision("demo", device="cpu", dtype="float32")
+        >>> mug = draw_query_picture(Look("mug", "leopard", "yellow"), seed=1)
+        >>> question = "Describe what this picture shows in one short sentence."
+        >>> vlm.generate([mug], question, max_new_tokens=30)
+        'a yellow mug with leopard print.'
+
+        Two rerankers, and the weights once:
+
+        >>> quick = Phi3VisionRerank(model=vlm, strategy="first_token", explain=False)
+        >>> thorough = Phi3VisionRerank(model=vlm, permutations=4)
 
     Args:
         model_name: name on the hub or local folder; Phi-3-vision-128k-instruct or Phi-3.5-vision-instruct.
@@ -49,13 +58,26 @@ class LocalPhi3Vision:
         device: torch device, such as ``"cuda:0"``. Default: the best one there is.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Default: bfloat16 where the hardware
             computes in it, float32 elsewhere.
-        num_crops: tiles of 336 pixels a sheet is cut into, at most. Default: 16, and 1 for the demo.
+        num_crops: tiles of 336 pixels a sheet is cut into, at most; 1 or more. Default: 16, and 1 for the
+            demo.
         caption_num_crops: the same for the picture of a question that is answered freely, which is how the
             query is captioned: one picture needs fewer than a sheet of ten. Default: 4, and no more than
             ``num_crops``.
         cache_folder: where hub files are kept.
         revision: branch, tag or commit on the hub.
         local_files_only: never ask the hub.
+
+    Raises:
+        ValueError: at construction, a number of tiles is below 1; at first use, the checkpoint, ``device`` or
+            ``dtype`` cannot be used; from all that rank, the requests of a batch rank different numbers of
+            labels.
+        OSError: at first use, the checkpoint is not there and cannot be fetched.
+        FloatingPointError: from all that rank, the model's numbers are not finite in ``dtype``.
+
+    Sources:
+        Model cards ``microsoft/Phi-3-vision-128k-instruct`` and ``microsoft/Phi-3.5-vision-instruct``.
+        ``label_logprobs``: "FIRST: Faster Improved Listwise Reranking with Single Token Decoding",
+        arXiv:2406.15657.
     """
 
     def __init__(
@@ -70,6 +92,9 @@ class LocalPhi3Vision:
         revision: str | None = None,
         local_files_only: bool = False,
     ) -> None:
+        for name, tiles in (("num_crops", num_crops), ("caption_num_crops", caption_num_crops)):
+            if tiles is not None and tiles < 1:
+                raise ValueError(f"{name} must be 1 or more tiles, or None for the default, got {tiles}")
         self._model_name = model_name
         self._options: dict[str, Any] = {
             "device": device,
@@ -86,7 +111,7 @@ class LocalPhi3Vision:
         self._hub: dict[str, Any] = {"cache_dir": cache_folder, "revision": revision or "main"}
         if local_files_only:
             self._hub["local_files_only"] = True
-        self._loader: LazyModel[_Loaded] = LazyModel()
+        self._loader: LazyModel[LoadedPhi3Vision] = LazyModel()
         self._prompts: Lazy[Phi3Prompts] = Lazy()
         self._lock = threading.Lock()
         self._last: weakref.ref[PrefilledPhi3Requests] | None = None
@@ -105,7 +130,7 @@ class LocalPhi3Vision:
         """Name on the hub or local folder."""
         return self._model_name
 
-    def load(self) -> _Loaded:
+    def load(self) -> LoadedPhi3Vision:
         """Load the model now, if it was not loaded before.
 
         Raises:
@@ -115,31 +140,8 @@ class LocalPhi3Vision:
         """
         return self._loader.get(self._load)
 
-    def _load(self) -> _Loaded:
-        from huggingface_hub.errors import HFValidationError
-
-        from ..models.hardware import resolve_device, resolve_dtype
-        from ..models.not_on_hub import describe_missing_model
-        from ..models.phi3_vision import Phi3VisionProcessor
-        from ..models.phi3_vision.loading import load_checkpoint
-
-        device = resolve_device(self.device)
-        dtype = resolve_dtype(self.dtype, device)
-        place = str(checkpoint_folder("reranker")) if self._model_name == DEMO else self._model_name
-        try:
-            processor = Phi3VisionProcessor.from_pretrained(place, **self._hub)
-            model = load_checkpoint(place, device=device, dtype=dtype, **self._hub)
-        except (OSError, HFValidationError) as error:  # the latter for a folder that does not exist
-            raise OSError(
-                describe_missing_model(
-                    repr(self._model_name),
-                    error,
-                    commands=[DEFAULT_MODEL_NAME],
-                    folder_holds="a checkpoint of Phi-3 Vision",
-                    cache_folder=self._hub["cache_dir"],
-                )
-            ) from error
-        return _Loaded(model, processor)
+    def _load(self) -> LoadedPhi3Vision:
+        return load_phi3_vision(self._model_name, device=self.device, dtype=self.dtype, hub=self._hub)
 
     # -- the interface ------------------------------------------------------------------------
 

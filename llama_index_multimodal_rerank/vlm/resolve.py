@@ -7,7 +7,8 @@ from typing import Any
 from llama_index.core.llms import LLM
 from llama_index.core.multi_modal_llms import MultiModalLLM
 
-from .phi3_vision import DEFAULT_MODEL_NAME, DEFAULT_NUM_CROPS, LocalPhi3Vision
+from .phi3_loading import DEFAULT_MODEL_NAME
+from .phi3_vision import DEFAULT_NUM_CROPS, LocalPhi3Vision
 from .protocols import VisionLanguageModel
 
 __all__ = ["DEFAULT_MODEL_NAME", "DEFAULT_NUM_CROPS", "resolve_model"]

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import copy
+import doctest
 import json
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
@@ -46,6 +48,7 @@ from llama_index_multimodal_rerank import (
     Phi3VisionRerank,
     image_node,
 )
+from llama_index_multimodal_rerank.reranking import postprocessor
 
 REDS = [20, 200, 90, 150, 60, 230, 120, 40, 180]
 """Red value of the nine candidates; the best is number 5 (from 0)."""
@@ -679,6 +682,30 @@ def test_serialisation(nodes, query):
 def test_mistakes_show_when_the_reranker_is_made(kwargs, message):
     with pytest.raises(ValueError, match=message):
         Phi3VisionRerank(**kwargs)
+
+
+def test_the_example_runs():
+    found = doctest.testmod(postprocessor)
+    assert found.attempted >= 12
+    assert found.failed == 0
+
+
+def test_every_field_is_described_with_its_range():
+    text = Phi3VisionRerank.__doc__.partition("    Args:\n")[2].partition("    Raises:\n")[0]
+    described = dict(re.findall(r"^ {8}(\w+): ((?:.+\n(?: {12}.+\n)*))", text, re.MULTILINE))
+    fields = {
+        name: field for name, field in Phi3VisionRerank.model_fields.items() if name != "callback_manager"
+    }
+
+    assert list(described) == list(fields)
+    for name, field in fields.items():
+        bounds = [getattr(bound, "gt", None) for bound in field.metadata]
+        allowed = [bound + 1 for bound in bounds if bound is not None]
+        allowed += [
+            getattr(bound, side) for bound in field.metadata for side in ("ge", "le") if hasattr(bound, side)
+        ]
+        for number in allowed:
+            assert re.search(rf"\b{number}\b", described[name]), name
 
 
 def test_the_model_of_an_instance_does_not_change():

@@ -1,6 +1,7 @@
 """The local model behind the reranker, with the tiny seeded Phi-3 Vision."""
 
 import copy
+import doctest
 import gc
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from support.tiny_phi3_vision import write_folder
 from transformers import Cache
 
 from llama_index_multimodal_rerank import ImageTextQuery, LocalPhi3Vision, Phi3VisionRerank, image_node
+from llama_index_multimodal_rerank.vlm import phi3_vision
 from llama_index_multimodal_rerank.vlm.permutation_constraint import (
     REASON,
     PermutationConstraint,
@@ -200,6 +202,21 @@ def test_copies_share_the_weights_and_pickles_leave_them(vlm, checkpoint):
 def test_what_is_no_batch(vlm):
     with pytest.raises(ValueError, match=r"equally many labels, got \[3, 4\]"):
         vlm.label_logprobs([request(1, 3), request(1, 4)])
+
+
+@pytest.mark.parametrize("name", ["num_crops", "caption_num_crops"])
+@pytest.mark.parametrize("tiles", [0, -1])
+def test_no_tiles_are_a_mistake(name, tiles):
+    with pytest.raises(
+        ValueError, match=f"{name} must be 1 or more tiles, or None for the default, got {tiles}"
+    ):
+        LocalPhi3Vision("demo", **{name: tiles})
+
+
+def test_the_example_runs():
+    found = doctest.testmod(phi3_vision)
+    assert found.attempted >= 7
+    assert found.failed == 0
 
 
 def test_a_device_that_is_not_there(checkpoint):

@@ -1,0 +1,62 @@
+"""A checkpoint of Phi-3 Vision, from its name to model and processor on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..demo.checkpoints import DEMO, checkpoint_folder
+
+if TYPE_CHECKING:
+    from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
+
+DEFAULT_MODEL_NAME = "microsoft/Phi-3-vision-128k-instruct"
+
+
+class LoadedPhi3Vision(NamedTuple):
+    """The model, in evaluation mode, and its processor."""
+
+    model: Phi3VisionForConditionalGeneration
+    processor: Phi3VisionProcessor
+
+
+def load_phi3_vision(
+    model_name: str, *, device: str | None, dtype: str | None, hub: Mapping[str, Any]
+) -> LoadedPhi3Vision:
+    """Load a checkpoint.
+
+    Args:
+        model_name: name on the hub, local folder, or ``"demo"``.
+        device: torch device. Default: the best one there is.
+        dtype: name of a floating point type. Default: as fits the device.
+        hub: ``cache_dir``, ``revision`` and ``local_files_only``, as the hub's functions take them.
+
+    Raises:
+        OSError: the checkpoint is not there and cannot be fetched.
+        ValueError: the device or dtype is not usable, or the checkpoint is damaged or that of another model;
+            its missing, misshapen and non-finite tensors are listed.
+    """
+    from huggingface_hub.errors import HFValidationError
+
+    from ..models.hardware import resolve_device, resolve_dtype
+    from ..models.not_on_hub import describe_missing_model
+    from ..models.phi3_vision import Phi3VisionProcessor
+    from ..models.phi3_vision.loading import load_checkpoint
+
+    torch_device = resolve_device(device)
+    torch_dtype = resolve_dtype(dtype, torch_device)
+    place = str(checkpoint_folder("reranker")) if model_name == DEMO else model_name
+    try:
+        processor = Phi3VisionProcessor.from_pretrained(place, **hub)
+        model = load_checkpoint(place, device=torch_device, dtype=torch_dtype, **hub)
+    except (OSError, HFValidationError) as error:  # the latter for a folder that does not exist
+        raise OSError(
+            describe_missing_model(
+                repr(model_name),
+                error,
+                commands=[DEFAULT_MODEL_NAME],
+                folder_holds="a checkpoint of Phi-3 Vision",
+                cache_folder=hub["cache_dir"],
+            )
+        ) from error
+    return LoadedPhi3Vision(model, processor)
