@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class _Rank(Protocol):
     def __call__(
-        self, prefilled: PrefilledPhi3Requests, /, *, max_new_tokens: int, order: Sequence[int] | None
+        self, handle: PrefilledPhi3Requests, /, *, max_new_tokens: int, order: Sequence[int] | None
     ) -> list[LabelRanking]: ...
 
 
@@ -25,13 +25,13 @@ class PrefilledPhi3Requests:
 
     Args:
         label_logprobs: for each request, the log-probability of each label to be written first.
-        prompt: what was read.
+        prefilled: what was read.
         rank: ranks the requests, with what this handle still has.
     """
 
-    def __init__(self, label_logprobs: list[list[float]], prompt: PrefilledPrompt, rank: _Rank) -> None:
+    def __init__(self, label_logprobs: list[list[float]], prefilled: PrefilledPrompt, rank: _Rank) -> None:
         self.label_logprobs = label_logprobs
-        self._prompt: PrefilledPrompt | None = prompt
+        self._prefilled: PrefilledPrompt | None = prefilled
         self._rank = rank
 
     def rank_labels(self, *, max_new_tokens: int, order: Sequence[int] | None = None) -> list[LabelRanking]:
@@ -40,5 +40,5 @@ class PrefilledPhi3Requests:
 
     def take(self) -> PrefilledPrompt | None:
         """Return what was read, and keep it no longer; None if it was taken or freed before."""
-        prompt, self._prompt = self._prompt, None
-        return prompt
+        prefilled, self._prefilled = self._prefilled, None
+        return prefilled

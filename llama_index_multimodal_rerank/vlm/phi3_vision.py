@@ -177,18 +177,18 @@ class LocalPhi3Vision:
         prompts = self._load_prompts()
         tokens = prompts.list_tokens(_num_labels(requests))
         with self._lock, torch.inference_mode():
-            prompt = self._prefill(requests, tokens)
+            prefilled = self._prefill(requests, tokens)
             rows = [
-                first_label_probabilities(tokens, partial(prompt.peek, row=row))
+                first_label_probabilities(tokens, partial(prefilled.peek, row=row))
                 for row in range(len(requests))
             ]
             smallest = torch.finfo(torch.float64).tiny
             logprobs = [
                 torch.tensor(row, dtype=torch.float64).clamp_min(smallest).log().tolist() for row in rows
             ]
-            prefilled = PrefilledPhi3Requests(logprobs, prompt, partial(self._rank, tuple(requests)))
-            self._last = weakref.ref(prefilled)
-        return prefilled
+            handle = PrefilledPhi3Requests(logprobs, prefilled, partial(self._rank, tuple(requests)))
+            self._last = weakref.ref(handle)
+        return handle
 
     def rank_labels(
         self, requests: Sequence[RankRequest], *, max_new_tokens: int, order: Sequence[int] | None = None
@@ -201,7 +201,7 @@ class LocalPhi3Vision:
     def _rank(
         self,
         requests: Sequence[RankRequest],
-        prefilled: PrefilledPhi3Requests | None,
+        handle: PrefilledPhi3Requests | None,
         *,
         max_new_tokens: int,
         order: Sequence[int] | None,
@@ -216,16 +216,16 @@ class LocalPhi3Vision:
         tokens = prompts.list_tokens(_num_labels(requests), REASON if max_new_tokens else "")
         constraint = PermutationConstraint(tokens, order)
         with self._lock, torch.inference_mode():
-            prompt = None if prefilled is None else prefilled.take()
-            if prompt is None:
-                prompt = self._prefill(requests, tokens)
-            length = prompt.prompt.input_ids.shape[1] - len(tokens.opening)
+            prefilled = None if handle is None else handle.take()
+            if prefilled is None:
+                prefilled = self._prefill(requests, tokens)
+            length = prefilled.prompt.input_ids.shape[1] - len(tokens.opening)
             masking = PermutationLogitsProcessor(constraint, length)
-            lists, unread = decode_ranking(prompt, masking, tokens.opening, tokens.longest)
+            lists, unread = decode_ranking(prefilled, masking, tokens.opening, tokens.longest)
             reasons = [""] * len(requests)
             if max_new_tokens:
-                inputs = prompt.prompt.append(lists[:, -unread:])
-                output = self._generate(inputs, max_new_tokens, cache=prompt.cache)
+                prompt = prefilled.prompt.append(lists[:, -unread:])
+                output = self._generate(prompt, max_new_tokens, cache=prefilled.cache)
                 reasons = [self._decode(ids) for ids in output]
         return [
             LabelRanking(

@@ -269,8 +269,11 @@ async def test_rerank_with_the_local_model(checkpoint, nodes, pictures, kwargs):
     assert ("rerank_reason" in metadata) == kwargs.get("explain", True)
 
 
-def test_threads_share_one_model(vlm, nodes, pictures):
-    rerank = Phi3VisionRerank(model=vlm, strategy="first_token", explain=False, caption=False, window=11)
+@pytest.mark.parametrize("explain", [False, True])
+def test_threads_share_one_model(vlm, nodes, pictures, explain):
+    rerank = Phi3VisionRerank(
+        model=vlm, strategy="first_token", explain=explain, caption=False, window=11, max_new_tokens=4
+    )
     query = ImageTextQuery(image_path=str(pictures[0]))
     expected = [hit.node.node_id for hit in rerank.postprocess_nodes(nodes, query)]
 
@@ -400,6 +403,10 @@ def test_a_handle_whose_keys_and_values_made_room_reads_again(vlm, between):
     assert other is not None
 
 
+def caches_alive():
+    return sum(issubclass(type(each), Cache) for each in gc.get_objects())
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -425,19 +432,24 @@ def test_a_handle_whose_keys_and_values_made_room_reads_again(vlm, between):
 )
 def test_keys_and_values_are_freed_at_once(vlm, call):
     """They take gigabytes, and the garbage collector waits for a number of objects, not of bytes."""
-
-    def alive():
-        return sum(issubclass(type(each), Cache) for each in gc.get_objects())
-
     call(vlm)  # tables that stay
     gc.collect()
-    before = alive()
+    before = caches_alive()
     gc.disable()
     try:
         call(vlm)
-        assert alive() == before
+        assert caches_alive() == before
     finally:
         gc.enable()
+
+
+def test_many_handles_keep_the_keys_and_values_of_one(vlm):
+    gc.collect()
+    before = caches_alive()
+    handles = [vlm.prefill_requests([request(seed, 3)]) for seed in range(3)]
+    assert caches_alive() == before + 1
+    assert [handle.take() is None for handle in handles] == [True, True, False]
+    assert caches_alive() == before
 
 
 def test_captions_look_at_fewer_tiles(checkpoint):
