@@ -10,6 +10,8 @@ are registered under these names as well.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -43,7 +45,9 @@ def register() -> None:
         (Phi3VisionConfig, Phi3VisionImageProcessor, Phi3VisionProcessor),
         (Phi3VConfig, Phi3VImageProcessor, Phi3VProcessor),
     ):
-        AutoImageProcessor.register(config, slow_image_processor_class=image_processor, exist_ok=True)
+        # transformers 5.4 to 5.12 give no AutoImageProcessor without torchvision; our own loading needs none
+        with suppress(ImportError):
+            AutoImageProcessor.register(config, slow_image_processor_class=image_processor, exist_ok=True)
         AutoProcessor.register(config, processor, exist_ok=True)
     for auto_model in (AutoModelForImageTextToText, AutoModelForCausalLM):
         auto_model.register(Phi3VisionConfig, Phi3VisionForConditionalGeneration, exist_ok=True)
