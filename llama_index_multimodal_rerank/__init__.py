@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from .reranking.sheet import Cell as Cell
     from .reranking.sheet import Sheet as Sheet
     from .reranking.sheet import build_sheet as build_sheet
+    from .schema.conversion import to_image_nodes as to_image_nodes
+    from .schema.image_node import image_node as image_node
     from .schema.image_text import ImageText as ImageText
     from .schema.nodes import ImageTextNode as ImageTextNode
-    from .schema.nodes import image_node as image_node
-    from .schema.nodes import to_image_nodes as to_image_nodes
     from .schema.query import ImageTextQuery as ImageTextQuery
     from .vlm.calls import ModelCallError as ModelCallError
     from .vlm.llama_index import LlamaIndexVLM as LlamaIndexVLM
@@ -55,11 +55,11 @@ _DEFINED_IN = {
     "VisionLanguageModel": "vlm.protocols",
     "VisualizedBGEEmbedding": "embeddings.visualized_bge",
     "build_sheet": "reranking.sheet",
-    "image_node": "schema.nodes",
+    "image_node": "schema.image_node",
     "load_image": "images.access",
     "load_image_nodes": "data.folders",
     "milvus_store": "milvus.store",
-    "to_image_nodes": "schema.nodes",
+    "to_image_nodes": "schema.conversion",
 }
 
 __version__ = "0.1.0"

@@ -12,7 +12,8 @@ from ..images.access import ImageAccess
 from ..images.errors import ImageLoadError, ImageNotFoundError
 from ..images.files import read_start
 from ..images.sources import begins_as_picture
-from ..schema.nodes import ImageTextNode, make_image_node
+from ..schema.image_node import make_image_node
+from ..schema.nodes import ImageTextNode
 from .listing import FoundFile, list_folder, parse_glob
 
 logger = logging.getLogger(__name__)

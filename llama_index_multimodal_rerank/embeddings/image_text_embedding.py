@@ -12,8 +12,9 @@ from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.schema import BaseNode
 
 from ..models.batching import batch_order
+from ..schema.contents import embedding_content, require_distinct_content
+from ..schema.conversion import to_storable_node
 from ..schema.image_text import ImageText, has_lost_image, recover_image
-from ..schema.nodes import embedding_content, require_distinct_content, to_storable_node
 from .local_model import LocalModelEmbedding
 from .prefetched_images import prefetch_images, take_image
 

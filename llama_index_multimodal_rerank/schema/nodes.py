@@ -6,30 +6,23 @@ metadata, in every way LlamaIndex knows to index it. Metadata is for filters.
 
 from __future__ import annotations
 
-import base64
 import copy
 import hashlib
-import os
-import uuid
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import (
     BaseNode,
-    Document,
     ImageNode,
     MetadataMode,
     Node,
-    NodeRelationship,
     ObjectType,
     RelatedNodeInfo,
     TextNode,
 )
 
-from ..images.access import DEFAULT_ACCESS, ImageAccess
-from ..images.sources import as_path, is_data_uri, is_url
+from ..images.sources import as_path, is_data_uri
 from .image_text import IMAGE_DIGEST_KEY, ImageText
 
 if TYPE_CHECKING:
@@ -38,7 +31,7 @@ if TYPE_CHECKING:
     from ..images.sources import ImageSource
 
 
-class _EmbedsAsPicture(TextNode):
+class EmbedsAsImage(TextNode):
     """What both node classes below share: content that carries the picture."""
 
     # Kept beside the metadata, which anybody may replace.
@@ -73,7 +66,7 @@ class _EmbedsAsPicture(TextNode):
         return ImageNode.class_name()
 
 
-class _IndexedImage(_EmbedsAsPicture):
+class _IndexedImage(EmbedsAsImage):
     """The copy an index keeps of an :class:`ImageTextNode`; equal in all but its Python class.
 
     ``VectorStoreIndex`` writes the ids of every ``ImageNode`` it stores into its index struct,
@@ -93,7 +86,7 @@ class _IndexedImage(_EmbedsAsPicture):
         return ObjectType.IMAGE
 
 
-class ImageTextNode(_EmbedsAsPicture, ImageNode):
+class ImageTextNode(EmbedsAsImage, ImageNode):
     """An ``ImageNode`` that every LlamaIndex index and pipeline embeds as its picture.
 
     Make it with :func:`image_node` or :func:`load_image_nodes`. What comes back from a vector
@@ -151,210 +144,3 @@ def node_image(node: BaseNode) -> ImageSource | None:
 
 def _from_base64(data: str) -> ImageSource:
     return data if is_data_uri(data) else f"data:image/*;base64,{data}"
-
-
-def image_node(
-    image: ImageSource,
-    *,
-    text: str = "",
-    metadata: Mapping[str, Any] | None = None,
-    id_: str | None = None,
-    data_root: str | os.PathLike[str] | None = None,
-) -> ImageTextNode:
-    """Make one node from one picture.
-
-    Args:
-        image: path (stored as a path, the picture is not copied), http(s) URL (stored as the
-            URL; embedding it needs ``VisualizedBGEEmbedding(allow_urls=True)``), or bytes,
-            ``BytesIO``, base64, data URI or Pillow image. The latter are stored *in the node*
-            as base64: fine with Milvus Lite, but Milvus servers refuse fields over 65,536 bytes,
-            so prefer paths.
-        text: caption, embedded together with the picture.
-        metadata: for filters and display; not embedded.
-        id_: node id. Default: derived from the absolute path (or URL, or content), so that
-            indexing the same picture again replaces it, changed or not.
-        data_root: the only folder that files are read from, ``..`` and symbolic links resolved. Set
-            it where paths come from others. Default: any file that the process may read.
-
-    Raises:
-        ImageLoadError: the picture cannot be read to its end, or lies outside of ``data_root``.
-    """
-    return make_image_node(
-        image, text=text, metadata=metadata, id_=id_, access=ImageAccess(data_root=data_root)
-    )
-
-
-def make_image_node(
-    image: ImageSource,
-    *,
-    text: str,
-    metadata: Mapping[str, Any] | None,
-    id_: str | None,
-    access: ImageAccess,
-) -> ImageTextNode:
-    """Make one node from one picture that ``access`` lets be read; see :func:`image_node`."""
-    path = as_path(image)
-    if path is not None:
-        return _node_from_path(path, text, metadata, id_, access)
-    place: dict[str, Any]
-    if is_url(image):
-        digest, place = access.digest(image), {"image_url": str(image)}
-        default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(image)))
-    else:
-        data, info, digest = access.check(image)
-        place = {"image": base64.b64encode(data).decode("ascii"), "image_mimetype": info.mimetype}
-        default_id = str(uuid.uuid5(uuid.NAMESPACE_OID, digest))
-    return _build_node(id_ or default_id, text, {IMAGE_DIGEST_KEY: digest}, metadata, place)
-
-
-def _node_from_path(
-    path: Path, text: str, metadata: Mapping[str, Any] | None, id_: str | None, access: ImageAccess
-) -> ImageTextNode:
-    path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (Path's raises for unknown users)
-    data, info, digest = access.check(path)
-    facts = {
-        "file_path": str(path),
-        "file_name": path.name,
-        "file_type": info.mimetype,
-        "file_size": len(data),
-        "image_width": info.width,
-        "image_height": info.height,
-        IMAGE_DIGEST_KEY: digest,
-    }
-    default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, path.as_uri()))
-    place = {"image_path": str(path), "image_mimetype": info.mimetype}
-    return _build_node(id_ or default_id, text, facts, metadata, place)
-
-
-def _build_node(
-    node_id: str,
-    text: str,
-    facts: dict[str, Any],
-    metadata: Mapping[str, Any] | None,
-    place: dict[str, Any],
-) -> ImageTextNode:
-    fields: dict[str, Any] = {
-        "id_": node_id,
-        "text": text,
-        "metadata": {**facts, **(metadata or {}), IMAGE_DIGEST_KEY: facts[IMAGE_DIGEST_KEY]},
-        # Not excluded from embedding texts: see image_text.has_lost_image.
-        "excluded_llm_metadata_keys": [*facts],
-        # Each picture is its own document, so that delete_ref_doc and upserts work, and no row
-        # is stored under the parent "None", which Milvus deletes all at once.
-        "relationships": {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=node_id)},
-    }
-    node = ImageTextNode(**fields, **place)
-    node._image_digest = facts[IMAGE_DIGEST_KEY]
-    return node
-
-
-def to_storable_node(node: BaseNode, access: ImageAccess = DEFAULT_ACCESS) -> BaseNode:
-    """Return a node that a vector store can keep whole: the same one wherever possible.
-
-    A ``Node`` or ``ImageDocument`` with a picture becomes an :class:`ImageTextNode`, a ``Node``
-    with text a ``TextNode``, each with the same id, metadata and relationships: the Milvus
-    store fails on a ``Node``, and reads an ``ImageDocument`` back without its picture.
-
-    Args:
-        node: any node.
-        access: what may be read for it.
-
-    Raises:
-        ValueError: the node is audio or video, which nothing here can embed.
-        ImageLoadError: its picture cannot be read.
-    """
-    if not isinstance(node, Node):
-        return node
-    if node.audio_resource is not None or node.video_resource is not None:
-        raise ValueError(
-            f"node {node.node_id!r} holds audio or video; only text and pictures can be embedded"
-        )
-    text = node.text_resource.text or "" if node.text_resource else ""
-    source = node_image(node)
-    kept: TextNode
-    if source is not None:
-        kept = make_image_node(source, text=text, metadata=node.metadata, id_=node.node_id, access=access)
-    elif isinstance(node, Document):
-        return node
-    else:
-        kept = TextNode(id_=node.node_id, text=text, metadata=node.metadata)
-        kept.excluded_embed_metadata_keys = node.excluded_embed_metadata_keys
-    kept.excluded_llm_metadata_keys = [*kept.excluded_llm_metadata_keys, *node.excluded_llm_metadata_keys]
-    kept.relationships = {**kept.relationships, **node.relationships}
-    return kept
-
-
-def to_image_nodes(
-    nodes: Sequence[BaseNode], *, data_root: str | os.PathLike[str] | None = None
-) -> list[BaseNode]:
-    """Make other people's nodes with pictures into nodes that pipelines and caches tell apart.
-
-    ``IngestionPipeline(transformations=[embed_model]).run(nodes=to_image_nodes(documents))``
-
-    Args:
-        nodes: what readers and stores return: ``ImageDocument``, ``Node``, ``ImageNode``, text nodes, mixed.
-            Call it anew before each run, so that changed files are noticed.
-        data_root: the only folder that files are read from; see :func:`image_node`.
-
-    Returns:
-        The nodes, in order. One with a picture becomes an :class:`ImageTextNode` that knows the digest of its
-        picture, with the same id, text, metadata and relationships. Text nodes, and nodes that
-        :func:`image_node` made, are returned as they are.
-
-    Raises:
-        ValueError: a node is audio or video.
-        ImageLoadError: a picture cannot be read, or lies outside of ``data_root``.
-    """
-    access = ImageAccess(data_root=data_root)
-    return [_to_image_node(node, access) for node in nodes]
-
-
-def _to_image_node(node: BaseNode, access: ImageAccess) -> BaseNode:
-    source = node_image(node)
-    if not isinstance(node, ImageNode) or source is None:
-        return to_storable_node(node, access)
-    if isinstance(node, ImageTextNode) and node._image_digest is not None:
-        return node
-    made = make_image_node(source, text=node.text, metadata=node.metadata, id_=node.node_id, access=access)
-    made.excluded_llm_metadata_keys = [*made.excluded_llm_metadata_keys, *node.excluded_llm_metadata_keys]
-    made.relationships = {**made.relationships, **node.relationships}
-    return made
-
-
-def require_distinct_content(node: BaseNode) -> None:
-    """Check that a pipeline's cache, which is keyed by contents, tells a node's picture from others.
-
-    Raises:
-        ValueError: the node has a picture that its content does not name.
-    """
-    if isinstance(node, _EmbedsAsPicture) or node_image(node) is None:
-        return
-    if isinstance(node, ImageNode) and node.metadata.get(IMAGE_DIGEST_KEY):  # as a store returns it
-        return
-    raise ValueError(
-        f"the content of {type(node).__name__} {node.node_id!r} does not tell which picture it is: the cache "
-        "of an IngestionPipeline would take one picture for another, or a changed one for the old one. Pass "
-        "the nodes through to_image_nodes first: run(nodes=to_image_nodes(nodes))."
-    )
-
-
-def embedding_content(node: BaseNode) -> str:
-    """Return what of a node is embedded: an :class:`ImageText`, or a plain text.
-
-    Raises:
-        ValueError: the node has neither text nor picture, or is an ``ImageNode`` without one.
-    """
-    source = node_image(node)
-    if isinstance(node, ImageNode) and source is None:
-        raise ValueError(
-            f"ImageNode {node.node_id!r} has no picture: image, image_path and image_url are all empty "
-            "(ImageNode drops image_resource=MediaResource(data=...)). Pass image_path, or use "
-            "image_node(data)."
-        )
-    if isinstance(node, ImageNode):
-        # Not get_content, which would read the picture if its digest is not known.
-        return ImageText(node.text, source, digest=node.metadata.get(IMAGE_DIGEST_KEY))
-    content = node.get_content(MetadataMode.EMBED)
-    if not content.strip():  # never with a picture, see get_content
-        raise ValueError(f"{type(node).__name__} {node.node_id!r} has neither text nor picture to embed")
-    return content

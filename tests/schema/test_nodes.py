@@ -25,15 +25,11 @@ from support.drawing import draw_picture
 
 from llama_index_multimodal_rerank.images.access import DEFAULT_ACCESS
 from llama_index_multimodal_rerank.images.sources import ImageLoadError
+from llama_index_multimodal_rerank.schema.contents import embedding_content
+from llama_index_multimodal_rerank.schema.conversion import to_image_nodes, to_storable_node
+from llama_index_multimodal_rerank.schema.image_node import image_node
 from llama_index_multimodal_rerank.schema.image_text import ImageText
-from llama_index_multimodal_rerank.schema.nodes import (
-    ImageTextNode,
-    embedding_content,
-    image_node,
-    node_image,
-    to_image_nodes,
-    to_storable_node,
-)
+from llama_index_multimodal_rerank.schema.nodes import ImageTextNode, node_image
 
 
 def digest_of(path: Path) -> str:

@@ -1,0 +1,115 @@
+"""image_node: from one picture to one node."""
+
+from __future__ import annotations
+
+import base64
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.schema import NodeRelationship, RelatedNodeInfo
+
+from ..images.access import ImageAccess
+from ..images.sources import as_path, is_url
+from .image_text import IMAGE_DIGEST_KEY
+from .nodes import ImageTextNode
+
+if TYPE_CHECKING:
+    from ..images.sources import ImageSource
+
+
+def image_node(
+    image: ImageSource,
+    *,
+    text: str = "",
+    metadata: Mapping[str, Any] | None = None,
+    id_: str | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+) -> ImageTextNode:
+    """Make one node from one picture.
+
+    Args:
+        image: path (stored as a path, the picture is not copied), http(s) URL (stored as the
+            URL; embedding it needs ``VisualizedBGEEmbedding(allow_urls=True)``), or bytes,
+            ``BytesIO``, base64, data URI or Pillow image. The latter are stored *in the node*
+            as base64: fine with Milvus Lite, but Milvus servers refuse fields over 65,536 bytes,
+            so prefer paths.
+        text: caption, embedded together with the picture.
+        metadata: for filters and display; not embedded.
+        id_: node id. Default: derived from the absolute path (or URL, or content), so that
+            indexing the same picture again replaces it, changed or not.
+        data_root: the only folder that files are read from, ``..`` and symbolic links resolved. Set
+            it where paths come from others. Default: any file that the process may read.
+
+    Raises:
+        ImageLoadError: the picture cannot be read to its end, or lies outside of ``data_root``.
+    """
+    return make_image_node(
+        image, text=text, metadata=metadata, id_=id_, access=ImageAccess(data_root=data_root)
+    )
+
+
+def make_image_node(
+    image: ImageSource,
+    *,
+    text: str,
+    metadata: Mapping[str, Any] | None,
+    id_: str | None,
+    access: ImageAccess,
+) -> ImageTextNode:
+    """Make one node from one picture that ``access`` lets be read; see :func:`image_node`."""
+    path = as_path(image)
+    if path is not None:
+        return _node_from_path(path, text, metadata, id_, access)
+    place: dict[str, Any]
+    if is_url(image):
+        digest, place = access.digest(image), {"image_url": str(image)}
+        default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(image)))
+    else:
+        data, info, digest = access.check(image)
+        place = {"image": base64.b64encode(data).decode("ascii"), "image_mimetype": info.mimetype}
+        default_id = str(uuid.uuid5(uuid.NAMESPACE_OID, digest))
+    return _build_node(id_ or default_id, text, {IMAGE_DIGEST_KEY: digest}, metadata, place)
+
+
+def _node_from_path(
+    path: Path, text: str, metadata: Mapping[str, Any] | None, id_: str | None, access: ImageAccess
+) -> ImageTextNode:
+    path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (Path's raises for unknown users)
+    data, info, digest = access.check(path)
+    facts = {
+        "file_path": str(path),
+        "file_name": path.name,
+        "file_type": info.mimetype,
+        "file_size": len(data),
+        "image_width": info.width,
+        "image_height": info.height,
+        IMAGE_DIGEST_KEY: digest,
+    }
+    default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, path.as_uri()))
+    place = {"image_path": str(path), "image_mimetype": info.mimetype}
+    return _build_node(id_ or default_id, text, facts, metadata, place)
+
+
+def _build_node(
+    node_id: str,
+    text: str,
+    facts: dict[str, Any],
+    metadata: Mapping[str, Any] | None,
+    place: dict[str, Any],
+) -> ImageTextNode:
+    fields: dict[str, Any] = {
+        "id_": node_id,
+        "text": text,
+        "metadata": {**facts, **(metadata or {}), IMAGE_DIGEST_KEY: facts[IMAGE_DIGEST_KEY]},
+        # Not excluded from embedding texts: see image_text.has_lost_image.
+        "excluded_llm_metadata_keys": [*facts],
+        # Each picture is its own document, so that delete_ref_doc and upserts work, and no row
+        # is stored under the parent "None", which Milvus deletes all at once.
+        "relationships": {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=node_id)},
+    }
+    node = ImageTextNode(**fields, **place)
+    node._image_digest = facts[IMAGE_DIGEST_KEY]
+    return node
