@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
     "images": {"logs"},
     "demo": set(),
-    "schema": {"images"},
+    "schema": {"images", "logs"},
     "data": {"images", "schema"},
     "vlm": {"models", "demo", "images", "lazy", "logs"},
     "embeddings": {"models", "demo", "lazy", "images", "schema"},

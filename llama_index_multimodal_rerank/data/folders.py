@@ -12,8 +12,9 @@ from ..images.access import ImageAccess
 from ..images.errors import ImageLoadError, ImageNotFoundError
 from ..images.files import read_start
 from ..images.sources import begins_as_picture
-from ..schema.image_node import make_image_node
+from ..schema.image_node import check_name, make_image_node
 from ..schema.nodes import ImageTextNode
+from ..schema.values import NodeValueError
 from .listing import FoundFile, list_folder, parse_glob
 
 logger = logging.getLogger(__name__)
@@ -89,9 +90,11 @@ def load_image_nodes(
         glob: which files of the folder to look at, for instance ``"*.jpg"``, ``"2024/*"``, ``"**/front.*"``.
             Names that begin with a dot are matched only by a part that does so as well. Default: all.
         text: makes a picture's caption from its path; it is embedded together with the picture.
-        metadata: added to each node's metadata; a mapping, or a function of the path.
-        on_error: ``"raise"`` stops at the first picture or folder that cannot be read, ``"skip"`` leaves
-            it out, logs a warning, and lists it in ``.skipped``.
+        metadata: added to each node's metadata; a mapping, or a function of the path. For the values that it
+            may hold see :func:`image_node`.
+        on_error: ``"raise"`` stops at the first picture or folder that cannot be read, and at the first
+            caption or metadata that stores cannot keep; ``"skip"`` leaves it out, logs a warning, and lists
+            it in ``.skipped``.
         show_progress: show a progress bar.
         data_root: the only folder that pictures are read from, ``..`` and symbolic links resolved. Set it
             where the files' names come from others, or to keep links from leading out of the folder.
@@ -105,6 +108,8 @@ def load_image_nodes(
         FileNotFoundError: ``source`` does not exist.
         ImageLoadError: a picture or a folder cannot be read, or a name is not UTF-8 (which neither nodes nor
             stores can hold), and ``on_error="raise"``.
+        NodeValueError: a caption or a value of the metadata is one that stores cannot keep, and
+            ``on_error="raise"``; it names file and key.
         ValueError: ``on_error`` is neither of its values, or ``glob`` is empty, absolute or has ``..``.
     """
     from concurrent.futures import ThreadPoolExecutor
@@ -116,7 +121,7 @@ def load_image_nodes(
     files = _list_files(source, recursive=recursive, glob=glob)
     access = ImageAccess(data_root=data_root)
 
-    def load(file: FoundFile) -> ImageTextNode | ImageLoadError | str:
+    def load(file: FoundFile) -> ImageTextNode | ImageLoadError | NodeValueError | str:
         """Return the node, or the error that follows on_error, or why the file is none of our business."""
         try:
             if isinstance(file.problem, ImageLoadError):
@@ -125,10 +130,10 @@ def load_image_nodes(
                 return file.problem
             if not (file.given or _looks_like_picture(file.path, data_root)):
                 return NOT_A_PICTURE
-            _check_name(file.path)
+            check_name(file.path)
             caption, extra = _call_for_file(file.path, text, metadata)
             return make_image_node(file.path, text=caption, metadata=extra, id_=None, access=access)
-        except ImageLoadError as error:
+        except (ImageLoadError, NodeValueError) as error:
             if on_error == "raise":
                 raise
             return error
@@ -143,8 +148,8 @@ def load_image_nodes(
                 if isinstance(outcome, ImageTextNode):
                     result.append(outcome)
                     continue
-                failed = isinstance(outcome, ImageLoadError)
-                reason = outcome.reason if isinstance(outcome, ImageLoadError) else outcome
+                failed = not isinstance(outcome, str)
+                reason = _reason(outcome)
                 # %r: a name may hold line ends, and bytes that cannot be printed
                 logger.log(
                     logging.WARNING if failed else logging.INFO, "Skipped %r: %s", str(file.path), reason
@@ -162,17 +167,16 @@ def load_image_nodes(
     return result
 
 
+def _reason(outcome: ImageLoadError | NodeValueError | str) -> str:
+    if isinstance(outcome, NodeValueError):
+        return f"{outcome.place} {outcome.reason}"
+    return outcome if isinstance(outcome, str) else outcome.reason
+
+
 def _looks_like_picture(path: Path, data_root: str | os.PathLike[str] | None) -> bool:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
     return begins_as_picture(read_start(path, _START_BYTES, name=repr(str(path)), data_root=data_root))
-
-
-def _check_name(path: Path) -> None:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise ImageLoadError(repr(str(path)), "its name is not UTF-8; rename it") from error
 
 
 def _call_for_file(

@@ -16,6 +16,8 @@ from llama_index.vector_stores.milvus.base import MILVUS_ID_FIELD
 from llama_index.vector_stores.milvus.utils import ScalarMetadataFilters
 from pymilvus import DataType, MilvusClient
 
+from ..schema.contents import require_distinct_ids
+from ..schema.nodes import with_storable_metadata
 from .clients import LiteMilvusClient, ThreadedMilvusClient
 from .filters import FilterExpressions, is_in, joined, literal
 
@@ -45,6 +47,26 @@ class QuotingMilvusVectorStore(MilvusVectorStore):
         self._expressions = FilterExpressions(
             columns, frozenset(hiding & columns.keys()), isinstance(client, LiteMilvusClient)
         )
+
+    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
+        """Write nodes, each with its embedding.
+
+        Numbers and arrays of NumPy and PyTorch in metadata become Python's.
+
+        Args:
+            nodes: what to write; rows of the same ids are replaced.
+            **add_kwargs: ``milvus_partition_name``, ``force_flush``.
+
+        Raises:
+            ValueError: two different nodes have one id. Nothing is written.
+            NodeValueError: a node holds a value that Milvus cannot keep; it names node and key. Nothing is
+                written.
+        """
+        return super().add(_storable(nodes), **add_kwargs)  # type: ignore[no-any-return]
+
+    async def async_add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
+        """As :meth:`add`."""
+        return await super().async_add(_storable(nodes), **add_kwargs)  # type: ignore[no-any-return]
 
     def delete(self, ref_doc_id: str | Sequence[str], **delete_kwargs: Any) -> None:
         """Delete the nodes of a document, or of several.
@@ -147,6 +169,11 @@ class QuotingMilvusVectorStore(MilvusVectorStore):
         node = metadata_dict_to_node(row, text=row[self.text_key])
         node.embedding = row.get(self.embedding_field)
         return node
+
+
+def _storable(nodes: Sequence[BaseNode]) -> list[BaseNode]:
+    require_distinct_ids(nodes)
+    return [with_storable_metadata(node) for node in nodes]
 
 
 def _all_of(*expressions: str) -> str:

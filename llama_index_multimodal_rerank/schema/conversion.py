@@ -9,7 +9,7 @@ from llama_index.core.schema import BaseNode, Document, ImageNode, Node, TextNod
 
 from ..images.access import DEFAULT_ACCESS, ImageAccess
 from .image_node import make_image_node
-from .nodes import ImageTextNode, node_image
+from .nodes import ImageTextNode, node_image, storable_values
 
 
 def to_storable_node(node: BaseNode, access: ImageAccess = DEFAULT_ACCESS) -> BaseNode:
@@ -41,7 +41,7 @@ def to_storable_node(node: BaseNode, access: ImageAccess = DEFAULT_ACCESS) -> Ba
     elif isinstance(node, Document):
         return node
     else:
-        kept = TextNode(id_=node.node_id, text=text, metadata=node.metadata)
+        kept = TextNode(id_=node.node_id, text=text, metadata=storable_values(node))
         kept.excluded_embed_metadata_keys = node.excluded_embed_metadata_keys
     kept.excluded_llm_metadata_keys = [*kept.excluded_llm_metadata_keys, *node.excluded_llm_metadata_keys]
     kept.relationships = {**kept.relationships, **node.relationships}
@@ -67,10 +67,14 @@ def to_image_nodes(
 
     Raises:
         ValueError: a node is audio or video.
+        NodeValueError: a node holds a value that stores cannot keep; see :func:`image_node`.
         ImageLoadError: a picture cannot be read, or lies outside of ``data_root``.
     """
     access = ImageAccess(data_root=data_root)
-    return [_to_image_node(node, access) for node in nodes]
+    made = [_to_image_node(node, access) for node in nodes]
+    for node in made:
+        storable_values(node)
+    return made
 
 
 def _to_image_node(node: BaseNode, access: ImageAccess) -> BaseNode:

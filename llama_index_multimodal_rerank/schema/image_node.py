@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo
 
 from ..images.access import ImageAccess
-from ..images.sources import as_path, is_url
+from ..images.errors import ImageLoadError
+from ..images.sources import as_path, describe_source, is_url
 from .image_text import IMAGE_DIGEST_KEY
 from .nodes import ImageTextNode
+from .values import check_text, storable_metadata, surrogate_position
 
 if TYPE_CHECKING:
     from ..images.sources import ImageSource
@@ -37,14 +39,20 @@ def image_node(
             as base64: fine with Milvus Lite, but Milvus servers refuse fields over 65,536 bytes,
             so prefer paths.
         text: caption, embedded together with the picture.
-        metadata: for filters and display; not embedded.
+        metadata: for filters and display; not embedded. Texts, numbers, True, False, None, and lists and
+            dicts of these. Converted are numbers and arrays of NumPy and PyTorch, tuples, dates and times
+            (to ISO 8601), ``Path``, ``UUID`` and ``Enum``.
         id_: node id. Default: derived from the absolute path (or URL, or content), so that
             indexing the same picture again replaces it, changed or not.
         data_root: the only folder that files are read from, ``..`` and symbolic links resolved. Set
             it where paths come from others. Default: any file that the process may read.
 
     Raises:
-        ImageLoadError: the picture cannot be read to its end, or lies outside of ``data_root``.
+        ImageLoadError: the picture cannot be read to its end, lies outside of ``data_root``, or has a name
+            that is not UTF-8, which neither nodes nor stores can hold.
+        NodeValueError: text, id or a value of the metadata is one that stores cannot keep: NaN, ``NaT``,
+            bytes, integers beyond 64 bits, half of a surrogate pair, sets, decimals … A ValueError; it
+            names the key.
     """
     return make_image_node(
         image, text=text, metadata=metadata, id_=id_, access=ImageAccess(data_root=data_root)
@@ -61,10 +69,16 @@ def make_image_node(
 ) -> ImageTextNode:
     """Make one node from one picture that ``access`` lets be read; see :func:`image_node`."""
     path = as_path(image)
+    owner = describe_source(image)
+    check_text(text, owner, "text")
+    if id_ is not None:
+        check_text(id_, owner, "id_")
+    metadata = storable_metadata(metadata or {}, owner)
     if path is not None:
         return _node_from_path(path, text, metadata, id_, access)
     place: dict[str, Any]
     if is_url(image):
+        check_text(image, owner, "image")
         digest, place = access.digest(image), {"image_url": str(image)}
         default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(image)))
     else:
@@ -75,9 +89,10 @@ def make_image_node(
 
 
 def _node_from_path(
-    path: Path, text: str, metadata: Mapping[str, Any] | None, id_: str | None, access: ImageAccess
+    path: Path, text: str, metadata: Mapping[str, Any], id_: str | None, access: ImageAccess
 ) -> ImageTextNode:
     path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (Path's raises for unknown users)
+    check_name(path)
     data, info, digest = access.check(path)
     facts = {
         "file_path": str(path),
@@ -93,17 +108,27 @@ def _node_from_path(
     return _build_node(id_ or default_id, text, facts, metadata, place)
 
 
+def check_name(path: Path) -> None:
+    """Check that a file's name is UTF-8.
+
+    Raises:
+        ImageLoadError: it is not.
+    """
+    if surrogate_position(str(path)) is not None:
+        raise ImageLoadError(repr(str(path)), "its name is not UTF-8; rename it")
+
+
 def _build_node(
     node_id: str,
     text: str,
     facts: dict[str, Any],
-    metadata: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any],
     place: dict[str, Any],
 ) -> ImageTextNode:
     fields: dict[str, Any] = {
         "id_": node_id,
         "text": text,
-        "metadata": {**facts, **(metadata or {}), IMAGE_DIGEST_KEY: facts[IMAGE_DIGEST_KEY]},
+        "metadata": {**facts, **metadata, IMAGE_DIGEST_KEY: facts[IMAGE_DIGEST_KEY]},
         # Not excluded from embedding texts: see image_text.has_lost_image.
         "excluded_llm_metadata_keys": [*facts],
         # Each picture is its own document, so that delete_ref_doc and upserts work, and no row

@@ -11,6 +11,7 @@ import hashlib
 import re
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from ..images.access import DEFAULT_ACCESS
 from ..images.sources import describe_source
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 IMAGE_DIGEST_KEY = "image_digest"
 """Metadata key under which our nodes keep the digest of their picture's bytes."""
 
-_DIGEST_TAG = re.compile(rf"{IMAGE_DIGEST_KEY}: (?:sha256|unread):[0-9a-f]{{64}}")
+_DIGEST_TAG = re.compile(rf"(\[?){IMAGE_DIGEST_KEY}: (sha256|unread):[0-9a-f]{{64}}")
 _NAME_TAG = re.compile(rf"\[{IMAGE_DIGEST_KEY}: unread:[0-9a-f]{{64}}\]\Z")
+_ENDS_AS_TAGGED = re.compile(rf"\[{IMAGE_DIGEST_KEY}: (?:sha256|unread):[0-9a-f]{{64}}\](?:\n\[text\])*\Z")
 
 
 class ImageText(str):
@@ -100,7 +102,8 @@ class ImageText(str):
         """Return the same text and picture under a string that is unique to the pair.
 
         The string ends in ``[image_digest: sha256:…]``, so that caches keyed by it tell
-        pictures, and a picture from a plain text, apart. Without a picture, self.
+        pictures, and a picture from a plain text, apart. Without a picture, self; a text that happens to
+        end so gets a line ``[text]`` behind it.
 
         Args:
             access: what may be read, where the digest is not known yet.
@@ -109,7 +112,9 @@ class ImageText(str):
             ImageLoadError: the picture's bytes cannot be read.
         """
         # Not told by the characters: the text may hold whatever words its author likes.
-        if self.image is None or (self._is_tagged and not _NAME_TAG.search(self)):
+        if self.image is None:
+            return self if self._is_tagged or not _ENDS_AS_TAGGED.search(self) else self._marked_as_text()
+        if self._is_tagged and not _NAME_TAG.search(self):
             return self
         digest = self._digest or access.digest(self.image)
         return self._tagged(digest, digest)
@@ -127,7 +132,13 @@ class ImageText(str):
     def _tagged(self, tag: str, digest: str | None) -> ImageText:
         tagged = self._with_characters(f"{self.text}\n[{IMAGE_DIGEST_KEY}: {tag}]".lstrip(), digest)
         tagged._is_tagged = True
+        _TAGGED[str.__str__(tagged)] = tagged
         return tagged
+
+    def _marked_as_text(self) -> ImageText:
+        marked = self._with_characters(f"{self.text}\n[text]", None)
+        marked._is_tagged = True
+        return marked
 
     def _with_characters(self, characters: str, digest: str | None) -> ImageText:
         twin = super().__new__(type(self), characters)
@@ -175,10 +186,30 @@ def words_of(text: str) -> str:
     return text.text if isinstance(text, ImageText) else text
 
 
+def text_with_digest(text: str) -> str:
+    """Return a plain text under a string that caches do not take for a picture's: nearly always itself."""
+    return ImageText(text).with_digest() if _ENDS_AS_TAGGED.search(text) else text
+
+
+_TAGGED: WeakValueDictionary[str, ImageText] = WeakValueDictionary()
+"""Characters that name a picture, of strings that carry it and still exist."""
+
+
 def has_lost_image(text: str) -> bool:
     """Tell whether a plain string names a picture that it no longer carries.
 
     That happens when a text splitter or another class copies the text and metadata of one of
     our nodes into a node of its own: embedding the string would be embedding something else.
+
+    A string is all there is to tell by. So ``image_digest: sha256:…`` outside of brackets, as in metadata,
+    counts anywhere. In brackets, as at the end of an :class:`ImageText`, it may be an author's words: there
+    the whole string must be that of an ``ImageText`` with a picture which still exists; or the tag is that of
+    a picture nobody has read (``[image_digest: unread:…]``). An ``ImageText`` without a picture has lost
+    none.
     """
-    return getattr(text, "image", None) is None and _DIGEST_TAG.search(text) is not None
+    if isinstance(text, ImageText):
+        return False
+    found = [match.groups() for match in _DIGEST_TAG.finditer(text)]
+    if any(not bracket or kind == "unread" for bracket, kind in found):
+        return True
+    return bool(found) and text in _TAGGED

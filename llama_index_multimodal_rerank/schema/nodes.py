@@ -24,6 +24,7 @@ from llama_index.core.schema import (
 
 from ..images.sources import as_path, is_data_uri
 from .image_text import IMAGE_DIGEST_KEY, ImageText
+from .values import check_text, storable_metadata, without_arrays
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,6 +37,7 @@ class EmbedsAsImage(TextNode):
 
     # Kept beside the metadata, which anybody may replace.
     _image_digest: str | None = PrivateAttr(default=None)
+    _left_out: bool = PrivateAttr(default=False)
 
     def get_content(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> str:
         """Return the text; for EMBED and ALL as an :class:`ImageText` that carries the picture.
@@ -43,12 +45,18 @@ class EmbedsAsImage(TextNode):
         EMBED is the text without metadata. ALL is the text with metadata, as for every
         node. Both end in the picture's digest, so that no cache takes one picture for another.
         No file is opened here: the embedding does, as far as its ``data_root`` allows.
+
+        Raises:
+            NodeValueError: for EMBED, a value of the node is one that stores cannot keep.
         """
         source = node_image(self)
         if source is None or metadata_mode not in (MetadataMode.EMBED, MetadataMode.ALL):
             return super().get_content(metadata_mode)
-        mode = MetadataMode.NONE if metadata_mode == MetadataMode.EMBED else metadata_mode
-        text = super().get_content(mode)
+        if metadata_mode == MetadataMode.EMBED:
+            storable_values(self)  # an index embeds what is returned here, without a look at the node
+            text = super().get_content(MetadataMode.NONE)
+        else:  # of which pipelines make keys, in UTF-8, before they ask us for anything
+            text = super().get_content(metadata_mode).encode("utf-8", "backslashreplace").decode("utf-8")
         digest = self._image_digest or self.metadata.get(IMAGE_DIGEST_KEY)
         if digest is None and (path := as_path(source)) is not None:
             return ImageText(text, source).with_name(f"{path}\0{self.node_id}")
@@ -56,8 +64,13 @@ class EmbedsAsImage(TextNode):
 
     @property
     def hash(self) -> str:
-        """Hash of text, metadata and the picture's bytes (ImageNode's own ignores the bytes)."""
-        identity = f"{self.get_content(MetadataMode.ALL)}\0{self.text}"
+        """Hash of text, metadata and the picture's bytes (ImageNode's own ignores the bytes).
+
+        Once the node was left out of a run it is another one: a document store remembers the hashes of all
+        nodes that a pipeline was given, and would take the picture for one that is indexed already.
+        """
+        left_out = "left out" if self._left_out else ""
+        identity = f"{self.get_content(MetadataMode.ALL)}\0{self.text}{left_out}"
         return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
     @classmethod
@@ -116,6 +129,7 @@ class ImageTextNode(EmbedsAsImage, ImageNode):
         values = {name: getattr(self, name) for name in type(self).model_fields}
         if deep:
             values = copy.deepcopy(values)
+        values["metadata"] = storable_metadata(self.metadata, describe_node(self))
         copied = _IndexedImage.model_construct(**{**values, **(update or {})})
         copied._image_digest = self._image_digest
         return copied  # type: ignore[return-value]
@@ -144,3 +158,34 @@ def node_image(node: BaseNode) -> ImageSource | None:
 
 def _from_base64(data: str) -> ImageSource:
     return data if is_data_uri(data) else f"data:image/*;base64,{data}"
+
+
+def describe_node(node: BaseNode) -> str:
+    """Name a node in an error: its class, its id and, if it has one, its file."""
+    path = node.metadata.get("file_path") or getattr(node, "image_path", None)
+    name = ImageTextNode.__name__ if isinstance(node, _IndexedImage) else type(node).__name__
+    return f"{name} {node.node_id!r}" + (f" ({path!a})" if isinstance(path, str) else "")
+
+
+def storable_values(node: BaseNode) -> dict[str, Any]:
+    """Check a node's id, text and path, and return its metadata as stores keep it.
+
+    Raises:
+        NodeValueError: a store could not write one of them; see :mod:`.values`.
+    """
+    owner = describe_node(node)
+    check_text(node.node_id, owner, "id_")
+    check_text(node.get_content(MetadataMode.NONE), owner, "text")
+    if (path := getattr(node, "image_path", None)) is not None:
+        check_text(path, owner, "image_path")
+    return storable_metadata(node.metadata, owner)
+
+
+def with_storable_metadata(node: BaseNode) -> BaseNode:
+    """Return a node whose metadata a store can write: the same one wherever possible.
+
+    Raises:
+        NodeValueError: a store could not write something else of it.
+    """
+    metadata = without_arrays(node.metadata, storable_values(node))
+    return node if metadata is node.metadata else node.model_copy(update={"metadata": metadata})

@@ -395,7 +395,7 @@ async def test_all_kinds_of_nodes(embed_model: VisualizedBGEEmbedding, pictures:
             ImageDocument(image_path=str(pictures[0])),
             Node(image_resource=MediaResource(path=pictures[0])),
             Node(image_resource=MediaResource(data=pictures[0].read_bytes())),
-            image_node(pictures[0], text="cap"),
+            image_node(pictures[0], text="cap", id_="with text"),
             ImageNode(image_path=str(pictures[0]), text="cap"),
             TextNode(text="words"),
         ]
@@ -488,6 +488,7 @@ def test_fields_and_class_name_are_those_that_were_saved_before() -> None:
         "allow_urls": ["a.example"],
         "data_root": None,
         "show_progress_bar": False,
+        "on_error": "raise",
         "class_name": "VisualizedBGEEmbedding",
     }
 
