@@ -84,6 +84,29 @@ def load_image_nodes(
     HEIC, the format of iPhones, needs pillow-heif (``pip install pillow-heif``, or the extra ``heif``);
     without it such a picture cannot be read, and the reason says so.
 
+    Example:
+        A folder with two pictures, one that was cut short, and notes. The price of each stands in its name.
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from llama_index_multimodal_rerank import load_image_nodes
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name, colour in (("mug-5.png", "red"), ("cup-4.png", "blue")):
+        ...     Image.new("RGB", (64, 48), colour).save(folder / name)
+        >>> _ = (folder / "broken-1.png").write_bytes((folder / "mug-5.png").read_bytes()[:60])
+        >>> _ = (folder / "notes.txt").write_text("to be sorted")
+        >>> nodes = load_image_nodes(
+        ...     folder,
+        ...     text=lambda path: path.stem.split("-")[0],
+        ...     metadata=lambda path: {"price": int(path.stem.split("-")[1])},
+        ...     on_error="skip",
+        ... )
+        >>> [(node.text, node.metadata["price"], node.metadata["image_width"]) for node in nodes]
+        [('cup', 4, 64), ('mug', 5, 64)]
+        >>> [Path(path).name for path, reason in nodes.skipped]
+        ['broken-1.png', 'notes.txt']
+
     Args:
         source: a folder, one file, or many files. Files given one by one all count as pictures.
         recursive: search the folder's subfolders too.

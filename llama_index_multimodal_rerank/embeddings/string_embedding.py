@@ -177,11 +177,12 @@ class StringEmbedding(LocalModelEmbedding):
             path = as_path(text.image)  # type: ignore[arg-type]
             if path is not None:
                 read_start(path, 1, name=describe_source(path), data_root=self.data_root)
+        ready = self._with_digest(text)
         if type(text) is str and is_image_metadata(text):
             raise ValueError(
                 f"this text is the metadata of a picture: {text[:200]!r}. {IMAGE_METADATA_ADVICE}"
             )
-        return self._with_digest(text)
+        return ready
 
     def _prefetch(self, texts: Sequence[str], *, wait: bool = True) -> AbstractContextManager[None]:
         """Prefetch pictures from batch to batch; within a batch the model does.

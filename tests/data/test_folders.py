@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import logging
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from support.drawing import bomb, draw_picture
 
 from llama_index_multimodal_rerank import ImageLoadError, load_image_nodes
+from llama_index_multimodal_rerank.data import folders
 from llama_index_multimodal_rerank.images.sources import ImageNotFoundError
 
 
@@ -41,6 +43,12 @@ def test_metadata_and_text_of_each_file(pictures: list[Path]) -> None:
     assert [node.metadata["stem"] for node in nodes] == ["picture-0", "picture-1"]
     assert nodes[1].text == "caption of picture-1.png"
     assert load_image_nodes(pictures[0], metadata={"k": 1})[0].metadata["k"] == 1
+
+
+def test_the_example_runs() -> None:
+    found = doctest.testmod(folders)
+    assert found.attempted >= 9
+    assert found.failed == 0
 
 
 def test_missing_folder_and_bad_option(tmp_path: Path) -> None:
