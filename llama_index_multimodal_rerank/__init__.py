@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .schema.image_text import ImageText as ImageText
     from .schema.nodes import ImageTextNode as ImageTextNode
     from .schema.query import ImageTextQuery as ImageTextQuery
+    from .schema.values import NodeValueError as NodeValueError
     from .vlm.calls import ModelCallError as ModelCallError
     from .vlm.llama_index import LlamaIndexVLM as LlamaIndexVLM
     from .vlm.phi3_vision import LocalPhi3Vision as LocalPhi3Vision
@@ -49,6 +50,7 @@ _DEFINED_IN = {
     "MilvusDiskError": "milvus.clients",
     "MilvusUnavailableError": "milvus.clients",
     "ModelCallError": "vlm.calls",
+    "NodeValueError": "schema.values",
     "Phi3VisionRerank": "reranking.postprocessor",
     "Ranking": "reranking.ranking",
     "Sheet": "reranking.sheet",

@@ -161,6 +161,22 @@ def test_an_index_embeds_no_metadata_instead_of_a_picture(
     assert embed_model.get_query_embedding("file_name: a.png")
 
 
+def test_what_an_index_cannot_tell(
+    embed_model: VisualizedBGEEmbedding, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The limits that the README names: if one of these fails, LlamaIndex hands out more than strings.
+    captioned = ImageNode(image_path=str(pictures[0]), text="a mug")
+    left = SentenceSplitter(include_metadata=False)([image_node(pictures[0], text="a mug")])
+    for nodes in ([captioned], left):
+        (hit,) = VectorStoreIndex(nodes, embed_model=embed_model).as_retriever().retrieve("a mug")
+        assert hit.score == pytest.approx(1.0)
+    index = VectorStoreIndex([ImageNode(image_path=str(pictures[0]))], embed_model=embed_model)
+    assert index.index_struct.nodes_dict == {}
+    made = VectorStoreIndex(to_image_nodes([captioned]), embed_model=embed_model)
+    (hit,) = made.as_retriever().retrieve(ImageTextQuery("a mug", image_path=str(pictures[0])))
+    assert hit.score == pytest.approx(1.0)
+
+
 # -- queries -----------------------------------------------------------------------------------
 
 
