@@ -36,6 +36,7 @@ def load_phi3_vision(
         ValueError: the device or dtype is not usable, or the checkpoint is damaged or that of another model;
             its missing, misshapen and non-finite tensors are listed.
     """
+    import torch
     from huggingface_hub.errors import HFValidationError
 
     from ..models.hardware import resolve_device, resolve_dtype
@@ -58,5 +59,12 @@ def load_phi3_vision(
                 folder_holds="a checkpoint of Phi-3 Vision",
                 cache_folder=hub["cache_dir"],
             )
+        ) from error
+    except (ValueError, ImportError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever transformers meets in damaged files: TypeError, KeyError …
+        raise ValueError(
+            f"the checkpoint {model_name!r} cannot be loaded ({type(error).__name__}: {error}). If one of "
+            "its files is damaged or from another model, download it again."
         ) from error
     return LoadedPhi3Vision(model, processor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,41 @@ def test_a_weights_file_cut_short(tmp_path: Path, size: int) -> None:
     with pytest.raises(ValueError, match=r"a weights file of .*checkpoint' is damaged") as error:
         LocalPhi3Vision(str(tmp_path / "checkpoint"), device="cpu", dtype="float32", num_crops=1).load()
     assert type(error.value) is ValueError
+
+
+REFUSED = "expected a whole number from 1 to|checkpoint' cannot be loaded"
+SPOILT = {
+    "layers": ("config.json", ("num_hidden_layers",), 10**9, "num_hidden_layers=1000000000; expected"),
+    "layers of the tower": (
+        "config.json",
+        ("vision_config", "num_hidden_layers"),
+        10**9,
+        r"vision_config\.num_hidden_layers=1000000000; expected",
+    ),
+    "width": ("config.json", ("hidden_size",), -1, REFUSED),
+    "rows": ("config.json", ("vocab_size",), 10**9, REFUSED),
+    "heads": ("config.json", ("vision_config", "num_attention_heads"), -1, REFUSED),
+    "activation": ("config.json", ("hidden_act",), 3, REFUSED),
+    "positions": ("config.json", ("max_position_embeddings",), None, REFUSED),
+    "tower": ("config.json", ("vision_config",), 7, REFUSED),
+    "mean": ("processor_config.json", ("image_processor", "image_mean"), None, REFUSED),
+    "token": ("tokenizer_config.json", ("eos_token",), 7, REFUSED),
+}
+
+
+@pytest.mark.parametrize(("name", "path", "value", "message"), SPOILT.values(), ids=SPOILT.keys())
+def test_a_spoilt_configuration(
+    tmp_path: Path, name: str, path: tuple[str, ...], value: object, message: str
+) -> None:
+    file = write_folder(tmp_path / "checkpoint") / name
+    data = part = json.loads(file.read_text())
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    file.write_text(json.dumps(data))
+
+    with pytest.raises(ValueError, match=message):
+        LocalPhi3Vision(str(tmp_path / "checkpoint"), device="cpu", dtype="float32", num_crops=1).load()
 
 
 def test_weights_that_a_dtype_cannot_hold(tmp_path: Path) -> None:

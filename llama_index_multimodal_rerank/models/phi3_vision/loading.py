@@ -12,7 +12,19 @@ from typing import Any
 import safetensors
 import torch
 
+from .configuration_phi3_vision import Phi3VisionConfig
 from .modeling_phi3_vision import Phi3VisionForConditionalGeneration
+
+_LARGEST = {
+    "hidden_size": 2**16,
+    "intermediate_size": 2**18,
+    "max_position_embeddings": 2**24,
+    "num_attention_heads": 2**10,
+    "num_channels": 3,
+    "num_hidden_layers": 2**10,
+    "num_key_value_heads": 2**10,
+    "vocab_size": 2**20,
+}
 
 
 def load_checkpoint(
@@ -32,6 +44,7 @@ def load_checkpoint(
     """
     model: Phi3VisionForConditionalGeneration
     try:
+        check_sizes(Phi3VisionConfig.from_pretrained(name_or_path, **hub))
         model, info = Phi3VisionForConditionalGeneration.from_pretrained(
             name_or_path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **hub
         )
@@ -60,6 +73,22 @@ def load_checkpoint(
             "65,504, take bfloat16."
         )
     return model
+
+
+def check_sizes(config: Phi3VisionConfig) -> None:
+    """Check what a model is built from, before it is built.
+
+    Raises:
+        ValueError: a size is not a whole number above 0, or larger than that of any model there is.
+    """
+    tower = config.vision_config
+    for where, part in (("", config), ("vision_config.", tower)):
+        for name, limit in _LARGEST.items():
+            size = getattr(part, name, 1)
+            if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= limit:
+                raise ValueError(
+                    f"config.json has {where}{name}={size!r}; expected a whole number from 1 to {limit}."
+                )
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
