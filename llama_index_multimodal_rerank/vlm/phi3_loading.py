@@ -60,9 +60,11 @@ def load_phi3_vision(
                 cache_folder=hub["cache_dir"],
             )
         ) from error
-    except (ValueError, ImportError, MemoryError, torch.OutOfMemoryError):
+    except (ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever transformers meets in damaged files: TypeError, KeyError …
+        if isinstance(error, ValueError) and place in str(error):
+            raise
         raise ValueError(
             f"the checkpoint {model_name!r} cannot be loaded ({type(error).__name__}: {error}). If one of "
             "its files is damaged or from another model, download it again."
