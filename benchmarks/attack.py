@@ -37,14 +37,14 @@ BOMB_SECONDS = 20.0
 BOMB_BYTES = 8 << 20
 
 
-class Outcome(NamedTuple):
+class AttackResult(NamedTuple):
     """What an attack did: attempts made, and those that got through."""
 
     trials: int
     failures: int
 
 
-Attack = Callable[[float], Outcome]
+Attack = Callable[[float], AttackResult]
 """From the time at which to stop (of ``time.monotonic``) to what was done until then."""
 
 
@@ -70,7 +70,7 @@ def background(step: Callable[[random.Random], None]) -> Iterator[None]:
             thread.join()
 
 
-def data_root(end: float) -> Outcome:
+def data_root(end: float) -> AttackResult:
     """Read files below a folder while threads put links, folders of links, and pipes in their places."""
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary).resolve()
@@ -106,7 +106,7 @@ def data_root(end: float) -> Outcome:
             return _read_until(end, access, [root / "a.png", root / "sub" / "b.png"], allowed={b"mine"})
 
 
-def base64_names(end: float) -> Outcome:
+def base64_names(end: float) -> AttackResult:
     """Read base64, and names that look like it, while files of these names come and go."""
     with tempfile.TemporaryDirectory() as temporary:
         base, before = Path(temporary).resolve(), Path.cwd()
@@ -130,7 +130,7 @@ def base64_names(end: float) -> Outcome:
 
 def _read_until(
     end: float, access: ImageAccess, sources: list[Path] | list[str], allowed: set[bytes]
-) -> Outcome:
+) -> AttackResult:
     """Read sources in turn, in a thread that is known to hang if it does not end."""
     trials = failures = 0
     done = threading.Event()
@@ -146,7 +146,7 @@ def _read_until(
 
     threading.Thread(target=read, daemon=True).start()
     hung = not done.wait(max(end - time.monotonic(), 0) + 10)
-    return Outcome(trials, failures + hung)
+    return AttackResult(trials, failures + hung)
 
 
 _DECODE = """
@@ -167,7 +167,7 @@ print(peak() - before, time.process_time() - start)
 """
 
 
-def picture_bombs(end: float) -> Outcome:
+def picture_bombs(end: float) -> AttackResult:
     """Decode every bomb, each in a process of its own, and measure its memory and processor time."""
     from support.picture_bombs import BOMBS, huge
 
@@ -187,7 +187,7 @@ def picture_bombs(end: float) -> Outcome:
             if memory > MAX_DECODING_BYTES or seconds > BOMB_SECONDS:
                 failures += 1
                 tqdm.write(f"{name}: {memory / 1e6:.0f} MB, {seconds:.1f} s {done.stderr.decode()[-300:]}")
-    return Outcome(trials, failures)
+    return AttackResult(trials, failures)
 
 
 ATTACKS: dict[str, Attack] = {

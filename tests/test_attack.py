@@ -42,5 +42,5 @@ def test_a_race_that_is_lost_is_counted(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_end_tells_of_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(attack.ATTACKS, "data_root", lambda end: attack.Outcome(3, 1))
+    monkeypatch.setitem(attack.ATTACKS, "data_root", lambda end: attack.AttackResult(3, 1))
     assert attack.main(["--seconds", "1", "--only", "data_root"]) == 1

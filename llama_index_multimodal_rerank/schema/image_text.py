@@ -26,7 +26,9 @@ IMAGE_DIGEST_KEY = "image_digest"
 
 _DIGEST_TAG = re.compile(rf"(\[?){IMAGE_DIGEST_KEY}: (sha256|unread):[0-9a-f]{{64}}")
 _NAME_TAG = re.compile(rf"\[{IMAGE_DIGEST_KEY}: unread:[0-9a-f]{{64}}\]\Z")
-_ENDS_AS_TAGGED = re.compile(rf"\[{IMAGE_DIGEST_KEY}: (?:sha256|unread):[0-9a-f]{{64}}\](?:\n\[text\])*\Z")
+_ENDS_AS_WITH_DIGEST = re.compile(
+    rf"\[{IMAGE_DIGEST_KEY}: (?:sha256|unread):[0-9a-f]{{64}}\](?:\n\[text\])*\Z"
+)
 
 
 class ImageText(str):
@@ -55,7 +57,7 @@ class ImageText(str):
     text: str
     image: ImageSource | None
     _digest: str | None
-    _is_tagged: bool = False
+    _shows_digest: bool = False
     _as_str: ImageText | None = None
 
     def __new__(
@@ -90,8 +92,8 @@ class ImageText(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # References are not copied, they are made anew.
-        tagged = str.__str__(self) if self._is_tagged else None
-        return _restore, (type(self), self.text, self.image, self._digest, tagged)
+        with_digest = str.__str__(self) if self._shows_digest else None
+        return _restore, (type(self), self.text, self.image, self._digest, with_digest)
 
     @property
     def expected_digest(self) -> str | None:
@@ -113,8 +115,12 @@ class ImageText(str):
         """
         # Not told by the characters: the text may hold whatever words its author likes.
         if self.image is None:
-            return self if self._is_tagged or not _ENDS_AS_TAGGED.search(self) else self._marked_as_text()
-        if self._is_tagged and not _NAME_TAG.search(self):
+            return (
+                self
+                if self._shows_digest or not _ENDS_AS_WITH_DIGEST.search(self)
+                else self._marked_as_text()
+            )
+        if self._shows_digest and not _NAME_TAG.search(self):
             return self
         digest = self._digest or access.digest(self.image)
         return self._tagged(digest, digest)
@@ -130,14 +136,14 @@ class ImageText(str):
         )
 
     def _tagged(self, tag: str, digest: str | None) -> ImageText:
-        tagged = self._with_characters(f"{self.text}\n[{IMAGE_DIGEST_KEY}: {tag}]".lstrip(), digest)
-        tagged._is_tagged = True
-        _TAGGED[str.__str__(tagged)] = tagged
-        return tagged
+        with_digest = self._with_characters(f"{self.text}\n[{IMAGE_DIGEST_KEY}: {tag}]".lstrip(), digest)
+        with_digest._shows_digest = True
+        _WITH_DIGEST[str.__str__(with_digest)] = with_digest
+        return with_digest
 
     def _marked_as_text(self) -> ImageText:
         marked = self._with_characters(f"{self.text}\n[text]", None)
-        marked._is_tagged = True
+        marked._shows_digest = True
         return marked
 
     def _with_characters(self, characters: str, digest: str | None) -> ImageText:
@@ -152,12 +158,12 @@ class ImageText(str):
 
 
 def _restore(
-    cls: type[ImageText], text: str, image: ImageSource | None, digest: str | None, tagged: str | None
+    cls: type[ImageText], text: str, image: ImageSource | None, digest: str | None, with_digest: str | None
 ) -> ImageText:
     restored = cls(text, image, digest=digest)
-    if tagged is not None:
-        restored = restored._with_characters(tagged, digest)
-        restored._is_tagged = True
+    if with_digest is not None:
+        restored = restored._with_characters(with_digest, digest)
+        restored._shows_digest = True
     return restored
 
 
@@ -188,10 +194,10 @@ def words_of(text: str) -> str:
 
 def text_with_digest(text: str) -> str:
     """Return a plain text under a string that caches do not take for a picture's: nearly always itself."""
-    return ImageText(text).with_digest() if _ENDS_AS_TAGGED.search(text) else text
+    return ImageText(text).with_digest() if _ENDS_AS_WITH_DIGEST.search(text) else text
 
 
-_TAGGED: WeakValueDictionary[str, ImageText] = WeakValueDictionary()
+_WITH_DIGEST: WeakValueDictionary[str, ImageText] = WeakValueDictionary()
 """Characters that name a picture, of strings that carry it and still exist."""
 
 
@@ -212,4 +218,4 @@ def has_lost_image(text: str) -> bool:
     found = [match.groups() for match in _DIGEST_TAG.finditer(text)]
     if any(not bracket or kind == "unread" for bracket, kind in found):
         return True
-    return bool(found) and text in _TAGGED
+    return bool(found) and text in _WITH_DIGEST

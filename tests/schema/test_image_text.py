@@ -31,7 +31,7 @@ def test_it_is_an_ordinary_string(pictures: list[Path]) -> None:
     assert text.image == pictures[0]
 
 
-def test_tagged_is_unique_to_text_and_picture(pictures: list[Path]) -> None:
+def test_a_digest_is_unique_to_text_and_picture(pictures: list[Path]) -> None:
     values = {
         str(ImageText(text, image).with_digest())
         for text in ("", "a mug", "a case")
