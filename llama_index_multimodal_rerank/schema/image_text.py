@@ -26,9 +26,7 @@ IMAGE_DIGEST_KEY = "image_digest"
 
 _DIGEST_TAG = re.compile(rf"(\[?){IMAGE_DIGEST_KEY}: (sha256|unread):[0-9a-f]{{64}}")
 _NAME_TAG = re.compile(rf"\[{IMAGE_DIGEST_KEY}: unread:[0-9a-f]{{64}}\]\Z")
-_ENDS_AS_WITH_DIGEST = re.compile(
-    rf"\[{IMAGE_DIGEST_KEY}: (?:sha256|unread):[0-9a-f]{{64}}\](?:\n\[text\])*\Z"
-)
+_ENDS_IN_TAG = re.compile(rf"\[{IMAGE_DIGEST_KEY}: (?:sha256|unread):[0-9a-f]{{64}}\](?:\n\[text\])*\Z")
 
 
 class ImageText(str):
@@ -115,11 +113,7 @@ class ImageText(str):
         """
         # Not told by the characters: the text may hold whatever words its author likes.
         if self.image is None:
-            return (
-                self
-                if self._shows_digest or not _ENDS_AS_WITH_DIGEST.search(self)
-                else self._marked_as_text()
-            )
+            return self if self._shows_digest or not _ENDS_IN_TAG.search(self) else self._marked_as_text()
         if self._shows_digest and not _NAME_TAG.search(self):
             return self
         digest = self._digest or access.digest(self.image)
@@ -194,7 +188,7 @@ def words_of(text: str) -> str:
 
 def text_with_digest(text: str) -> str:
     """Return a plain text under a string that caches do not take for a picture's: nearly always itself."""
-    return ImageText(text).with_digest() if _ENDS_AS_WITH_DIGEST.search(text) else text
+    return ImageText(text).with_digest() if _ENDS_IN_TAG.search(text) else text
 
 
 _WITH_DIGEST: WeakValueDictionary[str, ImageText] = WeakValueDictionary()
