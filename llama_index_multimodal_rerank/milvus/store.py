@@ -28,6 +28,14 @@ FINGERPRINT_PROPERTY = "llama_index_multimodal_rerank.embedding"
 LITE_COMFORTABLE_ROWS = 100_000
 """Rows above which one exact search on Milvus Lite takes about a second or more."""
 
+QUIET_CONNECTION = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
+"""Options of gRPC with which Milvus Lite is not pinged.
+
+pymilvus (2.6.17) pings every ten seconds, and gRPC's default server, which Lite is, takes that for an attack:
+after a minute or two with few requests it closes the connection, and gRPC prints "ENHANCE_YOUR_CALM",
+"too_many_pings". There is nothing to keep alive: the server is in the same process.
+"""
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|unix:")
 _SERVER_SCHEMES = ("http://", "https://", "tcp://", "unix:")
 
@@ -96,10 +104,13 @@ def milvus_store(
         )
     _check_names(collection_name, kwargs)
     uri, local = _resolve_uri(uri)
+    if local:
+        # MilvusVectorStore connects by itself, too, and with the same options shares the connection.
+        kwargs["grpc_options"] = {**QUIET_CONNECTION, **(kwargs.get("grpc_options") or {})}
     fingerprint = {**embed_model.fingerprint, "dim": str(embed_model.dim), "metric": metric}
     own = inspect.signature(MilvusVectorStore.__init__).parameters
     connection = {name: value for name, value in kwargs.items() if name not in own}
-    from .clients import LiteMilvusClient
+    from .lite_client import LiteMilvusClient
     from .lite_recovery import collection_folder, is_incomplete, may_hold_rows
     from .vector_store import QuotingMilvusVectorStore
 
@@ -178,7 +189,8 @@ def _resolve_uri(uri: str | Path) -> tuple[str, bool]:
 def _connect(uri: str, token: str, local: bool, connection: dict[str, Any]) -> MilvusClient:
     from pymilvus.exceptions import MilvusException
 
-    from .clients import LiteMilvusClient, ServerMilvusClient
+    from .lite_client import LiteMilvusClient
+    from .server_client import ServerMilvusClient
 
     try:
         return (LiteMilvusClient if local else ServerMilvusClient)(uri=uri, token=token, **connection)

@@ -18,8 +18,9 @@ from pymilvus import DataType, MilvusClient
 
 from ..schema.contents import require_distinct_ids
 from ..schema.nodes import with_storable_metadata
-from .clients import LiteMilvusClient, ThreadedMilvusClient
+from .clients import ThreadedMilvusClient
 from .filters import FilterExpressions, is_in, joined, literal
+from .lite_client import LiteMilvusClient
 
 
 class QuotingMilvusVectorStore(MilvusVectorStore):

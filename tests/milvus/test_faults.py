@@ -18,7 +18,7 @@ from support.indexing_child import DIM, DigestVectors, embedded
 from support.tcp_proxy import CuttingProxy
 
 from llama_index_multimodal_rerank import milvus_store
-from llama_index_multimodal_rerank.milvus import clients as clients
+from llama_index_multimodal_rerank.milvus import server_client
 from llama_index_multimodal_rerank.milvus.clients import MilvusUnavailableError
 
 PICTURES = 24
@@ -28,7 +28,7 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "RETRY_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(server_client, "RETRY_TIMEOUT_SECONDS", 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_milvus_gone_in_the_middle_of_an_insert(
     assert isinstance(raised.value, ConnectionError)
     assert isinstance(raised.value, MilvusException)
     proxy.come_back()
-    monkeypatch.setattr(clients, "RETRY_TIMEOUT_SECONDS", 30.0)  # connections are not retried at once
+    monkeypatch.setattr(server_client, "RETRY_TIMEOUT_SECONDS", 30.0)  # connections are not retried at once
     kept = count(store)
     assert 0 < kept < PICTURES
     assert kept % BATCH == 0
@@ -89,14 +89,14 @@ def test_milvus_gone_in_the_middle_of_a_query(
     with pytest.raises(MilvusUnavailableError, match="stopped answering in query"):
         store.get_nodes(["a"])
     proxy.come_back()
-    monkeypatch.setattr(clients, "RETRY_TIMEOUT_SECONDS", 30.0)
+    monkeypatch.setattr(server_client, "RETRY_TIMEOUT_SECONDS", 30.0)
     assert count(store) == PICTURES
 
 
 def test_a_short_absence_is_sat_out(
     proxy: CuttingProxy, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "RETRY_TIMEOUT_SECONDS", 30.0)
+    monkeypatch.setattr(server_client, "RETRY_TIMEOUT_SECONDS", 30.0)
     store = connect(proxy.uri)
     proxy.go_away_after(25_000, absent_seconds=1.0)
     store.add(embedded(folder))

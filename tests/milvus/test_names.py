@@ -14,7 +14,7 @@ from pymilvus import DataType, MilvusClient
 from support.indexing_child import DIM, open_store
 from support.killed_states import Tree, node, read_tree
 
-from llama_index_multimodal_rerank.milvus.clients import LiteMilvusClient
+from llama_index_multimodal_rerank.milvus.lite_client import LiteMilvusClient
 from llama_index_multimodal_rerank.milvus.names import NAME_PARAMETERS
 
 NO_NAMES = [
