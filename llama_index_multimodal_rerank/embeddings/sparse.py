@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,9 @@ from ..schema.image_text import words_of
 if TYPE_CHECKING:
     from ..models.bge_m3.loading import SparseModel
 
+logger = logging.getLogger(__name__)
+
+_LINEAR = "sparse_linear.pt"
 _FILES = (
     "config.json",
     "tokenizer*",
@@ -22,7 +27,7 @@ _FILES = (
     "*.safetensors",
     "pytorch_model*.bin",
     "*.index.json",
-    "sparse_linear.pt",
+    _LINEAR,
     "colbert_linear.pt",
 )
 _LONGEST = 8192
@@ -88,6 +93,19 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
         self.local_files_only = local_files_only
         self._model: LazyModel[SparseModel] = LazyModel()
 
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What tells these weights from another checkpoint's; does not load the model.
+
+        The digest of ``sparse_linear.pt``, the layer that makes the weights (a few kilobytes; fetched from
+        the hub if it is not there). Empty where it cannot be had.
+        """
+        try:
+            return {"linear_sha256": hashlib.sha256(self._find_linear().read_bytes()).hexdigest()}
+        except Exception as error:  # of the hub, the network, the disk: not needed to open a collection
+            logger.debug("%s: %s cannot be read: %s", self.model_name, _LINEAR, error)
+            return {}
+
     def encode_queries(self, queries: list[str]) -> list[dict[int, float]]:
         """Return the lexical weights of queries, ``{token id: weight}`` each."""
         return self._encode(queries, _EMPTY_QUERY)
@@ -113,6 +131,22 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
         if not folder.is_dir():
             folder = self._download()
         return load_sparse_model(folder, device=self.device, use_fp16=self.use_fp16)
+
+    def _find_linear(self) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        folder = Path(self.model_name).expanduser()
+        if folder.is_dir():
+            return folder / _LINEAR
+        return Path(
+            hf_hub_download(
+                self.model_name,
+                _LINEAR,
+                revision=self.revision,
+                cache_dir=self.cache_folder,
+                local_files_only=self.local_files_only,
+            )
+        )
 
     def _download(self) -> Path:
         from huggingface_hub import snapshot_download

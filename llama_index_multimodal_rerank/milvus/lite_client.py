@@ -15,7 +15,14 @@ from typing import Any
 from pymilvus.exceptions import MilvusException
 
 from .clients import MilvusDiskError, NodeMilvusClient
-from .lite_recovery import DROPPED_PREFIX, collection_folders, is_incomplete, repair
+from .lite_recovery import (
+    DROPPED_PREFIX,
+    collection_folder,
+    collection_folders,
+    is_incomplete,
+    may_hold_rows,
+    repair,
+)  # fmt: skip
 from .locks import ReadWriteLock
 from .names import check_name, checks_names
 
@@ -35,6 +42,9 @@ class LiteMilvusClient(NodeMilvusClient):
 
     Lite refuses ``drop_ratio_search``, a hint that trades accuracy for speed, and that
     MilvusVectorStore sends with every sparse search. So it is left out.
+
+    Lite gives BM25's scores with a minus sign, so that the best is the lowest. They are turned round. It
+    compares ``radius`` and ``range_filter`` with the negative scores: a ``ValueError``.
 
     Lite writes index files in place: one whose writer was killed is cut short, and the collection
     cannot be loaded any more. Indexes follow from the rows, so they are then removed and made anew.
@@ -97,15 +107,28 @@ class LiteMilvusClient(NodeMilvusClient):
                 "replace the old ones.",
             ) from error
 
-    def search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
+    def search(self, collection_name: str, data: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.search``."""
         self._flush_if_written(collection_name)
+        by_words = self._is_bm25(collection_name, data, kwargs.get("anns_field"))
         params = (kwargs.get("search_params") or {}).get("params", {})
-        if "drop_ratio_search" in params:
-            exact = {name: value for name, value in params.items() if name != "drop_ratio_search"}
-            kwargs["search_params"] = {**kwargs["search_params"], "params": exact}
+        params = {name: value for name, value in params.items() if name != "drop_ratio_search"}
+        if by_words and not params.keys().isdisjoint({"radius", "range_filter"}):
+            raise ValueError(
+                "Milvus Lite compares radius and range_filter with the negative of BM25's scores. Leave them "
+                "out, and drop the hits that score too low."
+            )
+        if kwargs.get("search_params"):
+            kwargs["search_params"] = {**kwargs["search_params"], "params": params}
         with self._lock.reading():
-            return super().search(collection_name, *args, **kwargs)
+            found = super().search(collection_name, data, *args, **kwargs)
+        return _without_signs(found) if by_words else found
+
+    def _is_bm25(self, collection_name: str, data: Any, field: str | None) -> bool:
+        if not (isinstance(data, list) and data and isinstance(data[0], str)):
+            return False  # only texts are compared by BM25
+        indexes = self.list_indexes(collection_name, field_name=field) if field else []
+        return any(self.describe_index(collection_name, name)["metric_type"] == "BM25" for name in indexes)
 
     def hybrid_search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.hybrid_search``."""
@@ -145,7 +168,23 @@ class LiteMilvusClient(NodeMilvusClient):
             )
             return super().load_collection(collection_name, *args, **kwargs)
 
-    def drop_whole_collection(self, folder: Path) -> None:
+    def clear_the_way(self, collection_name: str, db_name: str, *, overwrite: bool) -> None:
+        """Drop a collection and its remains, or refuse remains that may hold rows.
+
+        Raises:
+            FileExistsError: there are such remains, and they are not to be overwritten.
+        """
+        folder = collection_folder(self._place, collection_name, db_name)
+        if overwrite:
+            self._drop_whole_collection(folder)
+        elif is_incomplete(folder) and may_hold_rows(folder):
+            raise FileExistsError(
+                f"{str(folder)!r} may hold rows of a collection {collection_name!r}, but its schema.json, "
+                "which tells how to read them, is missing. Put it back from a backup, or choose another "
+                "collection_name, or remove what is there with overwrite=True."
+            )
+
+    def _drop_whole_collection(self, folder: Path) -> None:
         """Drop the collection that is, or was, in ``folder``; if killed meanwhile, whole or not at all.
 
         Lite removes file after file, the schema somewhere in between.
@@ -164,3 +203,13 @@ class LiteMilvusClient(NodeMilvusClient):
             # Before the flush, not after: rows that another thread writes meanwhile count again.
             self._unflushed.discard(collection_name)
             self.flush(collection_name)
+
+
+def _without_signs(found: Any) -> Any:
+    """Make the scores of BM25, which is never negative, rise with the likeness."""
+    for hits in found:
+        for hit in list.__iter__(hits):  # not the iterator of pymilvus, which decodes all fields
+            hit["distance"] = abs(hit["distance"])
+        if hasattr(hits, "distances"):
+            hits.distances = [abs(score) for score in hits.distances]
+    return found

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .fingerprint import (
+    EmbeddingMismatchError as EmbeddingMismatchError,
+)
+from .fingerprint import (
+    check_fingerprint,
+    check_schema,
+    fingerprint,
+    remembered_fingerprint,
+    to_property,
+)
 from .lite_recovery import check_is_database
 from .names import check_name
 
@@ -17,14 +26,11 @@ if TYPE_CHECKING:
     from llama_index.vector_stores.milvus.utils import BaseSparseEmbeddingFunction, BM25BuiltInFunction
     from pymilvus import MilvusClient
 
-    from ..embeddings.visualized_bge import VisualizedBGEEmbedding
+    from ..embeddings.image_text_embedding import ImageTextEmbedding
 
 logger = logging.getLogger(__name__)
 
 SIMILARITY_METRICS = ("COSINE", "IP")
-FINGERPRINT_PROPERTY = "llama_index_multimodal_rerank.embedding"
-"""Collection property that remembers which embedding filled the collection (JSON)."""
-
 LITE_COMFORTABLE_ROWS = 100_000
 """Rows above which one exact search on Milvus Lite takes about a second or more."""
 
@@ -40,13 +46,9 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|unix:")
 _SERVER_SCHEMES = ("http://", "https://", "tcp://", "unix:")
 
 
-class EmbeddingMismatchError(ValueError):
-    """A collection that was filled by another embedding, or built for another dimension or metric."""
-
-
 def milvus_store(
     uri: str | Path,
-    embed_model: VisualizedBGEEmbedding,
+    embed_model: ImageTextEmbedding,
     *,
     collection_name: str = "images",
     token: str = "",
@@ -70,9 +72,10 @@ def milvus_store(
         index_config: for example ``{"index_type": "HNSW", "M": 16}``. Default: exact search
             (``FLAT``) on Lite, ``AUTOINDEX`` elsewhere.
         sparse_embedding_function: makes the collection hybrid:
-            :class:`~llama_index_multimodal_rerank.BGEM3SparseEmbedding` or ``BM25BuiltInFunction()``.
-            Search it with ``vector_store_query_mode="hybrid"``. To open a hybrid collection again,
-            pass it again.
+            :class:`~llama_index_multimodal_rerank.BGEM3SparseEmbedding`, ``BM25BuiltInFunction()``, or one of
+            your own. Search it with ``vector_store_query_mode="hybrid"``. To open a hybrid collection again,
+            pass it again: the collection remembers the name of its class and, where it has one, its attribute
+            ``fingerprint`` (``dict[str, str]``, what tells its weights from others').
         **kwargs: any other argument of ``MilvusVectorStore`` (``scalar_field_names``,
             ``hybrid_ranker``, ``batch_size``; ``consistency_level="Strong"`` to see at once what
             other clients of a server wrote, too …) or of ``pymilvus.MilvusClient`` (``db_name``,
@@ -85,8 +88,33 @@ def milvus_store(
         went away and did not come back within half a minute, and ``MilvusDiskError`` (an
         ``OSError``, a ``MilvusException``) when Milvus Lite cannot write its file.
 
+    Example:
+        Three drawn products are stored; which of them is the umbrella with the print of the picture?
+
+        >>> from tempfile import TemporaryDirectory
+        >>> from llama_index.core import VectorStoreIndex
+        >>> from llama_index_multimodal_rerank import (
+        ...     ImageTextQuery, VisualizedBGEEmbedding, image_node, milvus_store)
+        >>> from llama_index_multimodal_rerank.demo.catalogue import draw_query_picture
+        >>> from llama_index_multimodal_rerank.demo.drawing.looks import Look
+        >>> embed_model = VisualizedBGEEmbedding(model_name="demo")
+        >>> products = ["mug leopard yellow", "umbrella leopard yellow", "mug plain blue"]
+        >>> nodes = [image_node(draw_query_picture(Look(*product.split()), seed=1),
+        ...                     metadata={"product": product}) for product in products]
+        >>> folder = TemporaryDirectory()
+        >>> store = milvus_store(f"{folder.name}/shop.db", embed_model)
+        >>> len(store.add(embed_model(nodes)))
+        3
+        >>> index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
+        >>> leopard = draw_query_picture("leopard", seed=0)
+        >>> query = ImageTextQuery("umbrella with this print", image=leopard)
+        >>> index.as_retriever(similarity_top_k=1).retrieve(query)[0].metadata["product"]
+        'umbrella leopard yellow'
+        >>> folder.cleanup()
+
     Raises:
-        EmbeddingMismatchError: the collection belongs to another embedding; says which.
+        EmbeddingMismatchError: the collection belongs to another embedding (or another sparse function, or
+            another dimension); says which. Or its record of the embedding is damaged. A ValueError.
         FileExistsError: a Milvus Lite file holds remains of the collection that cannot be read, and that
             may hold rows; ``overwrite`` removes them.
         ConnectionError: Milvus does not answer at ``uri``, or another process has the file open.
@@ -94,8 +122,6 @@ def milvus_store(
             usable, or the collection is hybrid and no ``sparse_embedding_function`` was given (or the
             other way round).
     """
-    from llama_index.vector_stores.milvus import MilvusVectorStore
-
     metric = similarity_metric.upper()
     if metric not in SIMILARITY_METRICS:
         raise ValueError(
@@ -107,51 +133,22 @@ def milvus_store(
     if local:
         # MilvusVectorStore connects by itself, too, and with the same options shares the connection.
         kwargs["grpc_options"] = {**QUIET_CONNECTION, **(kwargs.get("grpc_options") or {})}
-    fingerprint = {**embed_model.fingerprint, "dim": str(embed_model.dim), "metric": metric}
-    own = inspect.signature(MilvusVectorStore.__init__).parameters
-    connection = {name: value for name, value in kwargs.items() if name not in own}
-    from .lite_client import LiteMilvusClient
-    from .lite_recovery import collection_folder, is_incomplete, may_hold_rows
-    from .vector_store import QuotingMilvusVectorStore
-
-    client = _connect(uri, token, local, connection)
-
-    if isinstance(client, LiteMilvusClient):
-        folder = collection_folder(uri, collection_name, connection.get("db_name", ""))
-        if overwrite:
-            client.drop_whole_collection(folder)
-        elif is_incomplete(folder) and may_hold_rows(folder):
-            raise FileExistsError(
-                f"{str(folder)!r} may hold rows of a collection {collection_name!r}, but its schema.json, "
-                "which tells how to read them, is missing. Put it back from a backup, or choose another "
-                "collection_name, or remove what is there with overwrite=True."
-            )
-    elif overwrite and client.has_collection(collection_name):
-        client.drop_collection(collection_name)
-    hybrid = sparse_embedding_function is not None
-    exists = client.has_collection(collection_name)
-    remembered = exists and _check_collection(client, collection_name, fingerprint, hybrid=hybrid)
-    if exists and not remembered:
-        _drop_indexes(client, collection_name)
-    store = QuotingMilvusVectorStore(
-        uri=uri,
+    options = dict(
+        kwargs,
         token=token,
         collection_name=collection_name,
         dim=embed_model.dim,
-        upsert_mode=True,
         similarity_metric=metric,
         index_config=index_config or {"index_type": "FLAT" if local else "AUTOINDEX"},
-        enable_sparse=hybrid,
         sparse_embedding_function=sparse_embedding_function,
-        use_async_client=False,
-        **kwargs,
     )
-    if not remembered:
-        client.alter_collection_properties(
-            collection_name, {FINGERPRINT_PROPERTY: json.dumps(fingerprint, sort_keys=True)}
-        )
+    made_by = fingerprint(embed_model, metric, sparse_embedding_function)
+    client = _connect(uri, local, options)
+    is_remembered = _prepare_collection(client, options, made_by, overwrite=overwrite)
+    store = _open(client, uri, options)
+    if not is_remembered:
+        client.alter_collection_properties(collection_name, to_property(made_by))
     client.load_collection(collection_name)  # Lite opens collections unloaded
-    store.use_client(client)
     if local:
         _warn_if_large(client, collection_name)
     return store
@@ -186,14 +183,18 @@ def _resolve_uri(uri: str | Path) -> tuple[str, bool]:
     return str(path), True
 
 
-def _connect(uri: str, token: str, local: bool, connection: dict[str, Any]) -> MilvusClient:
+def _connect(uri: str, local: bool, options: dict[str, Any]) -> MilvusClient:
+    """The first step: a client for a file or a server, or an error that says why there is none."""
+    from llama_index.vector_stores.milvus import MilvusVectorStore
     from pymilvus.exceptions import MilvusException
 
     from .lite_client import LiteMilvusClient
     from .server_client import ServerMilvusClient
 
+    of_store = inspect.signature(MilvusVectorStore.__init__).parameters
+    connection = {name: value for name, value in options.items() if name not in of_store or name == "token"}
     try:
-        return (LiteMilvusClient if local else ServerMilvusClient)(uri=uri, token=token, **connection)
+        return (LiteMilvusClient if local else ServerMilvusClient)(uri=uri, **connection)
     except MilvusException as error:
         hint = (
             "Milvus Lite files serve one process at a time: is another one using it? "
@@ -204,44 +205,57 @@ def _connect(uri: str, token: str, local: bool, connection: dict[str, Any]) -> M
         raise ConnectionError(f"cannot open Milvus at {uri!r}: {error.message}. {hint}") from error
 
 
-def _check_collection(
-    client: MilvusClient, collection_name: str, fingerprint: dict[str, str], *, hybrid: bool
+def _prepare_collection(
+    client: MilvusClient, options: dict[str, Any], made_by: dict[str, str], *, overwrite: bool
 ) -> bool:
-    """Raise unless the collection may be opened; tell whether it already remembers the embedding."""
-    from pymilvus import DataType
+    """The second step: nothing is left in the way of the store, or an error says what is.
 
-    described = client.describe_collection(collection_name)
-    sparse = any(entry["type"] == DataType.SPARSE_FLOAT_VECTOR for entry in described["fields"])
-    if sparse and not hybrid:
-        raise ValueError(
-            f"collection {collection_name!r} is hybrid: pass the sparse_embedding_function it was made with"
-        )
-    if hybrid and not sparse:
-        raise ValueError(
-            f"collection {collection_name!r} was made without sparse vectors: open it without "
-            "sparse_embedding_function, or choose another collection_name, or rebuild it with overwrite=True"
-        )
-    stored = described.get("properties", {}).get(FINGERPRINT_PROPERTY)
-    if stored is None:
-        if int(client.get_collection_stats(collection_name).get("row_count", 0)) == 0:
-            return False  # left behind by an interrupted first call
+    Returns:
+        Whether the collection is there and remembers its embedding.
+    """
+    from .lite_client import LiteMilvusClient
+
+    collection_name = options["collection_name"]
+    if isinstance(client, LiteMilvusClient):
+        client.clear_the_way(collection_name, options.get("db_name", ""), overwrite=overwrite)
+    elif overwrite and client.has_collection(collection_name):
+        client.drop_collection(collection_name)
+    if not client.has_collection(collection_name):
+        return False
+    description = client.describe_collection(collection_name)
+    remembered = remembered_fingerprint(description)
+    is_empty = int(client.get_collection_stats(collection_name).get("row_count", 0)) == 0
+    if remembered is not None:
+        check_fingerprint(collection_name, remembered, made_by)
+    elif not is_empty:  # an empty one was left behind by an interrupted first call
         raise EmbeddingMismatchError(
             f"collection {collection_name!r} does not say which embedding filled it (it was not made by "
             "milvus_store). Choose another collection_name, or rebuild it with overwrite=True."
         )
-    expected: dict[str, str] = json.loads(stored)
-    differences = [
-        f"{key}: collection {expected.get(key)!r}, embed_model {fingerprint.get(key)!r}"
-        for key in sorted({*expected, *fingerprint})
-        if expected.get(key) != fingerprint.get(key)
-    ]
-    if differences:
-        raise EmbeddingMismatchError(
-            f"collection {collection_name!r} was filled by another embedding; its vectors cannot be compared "
-            f"with this model's ({'; '.join(differences)}). Use the model it was made with, or another "
-            "collection_name, or rebuild it with overwrite=True."
-        )
-    return True
+    check_schema(
+        description,
+        options["dim"] if options.get("enable_dense", True) else None,
+        options.get("embedding_field", "embedding"),
+        options["sparse_embedding_function"],
+    )
+    if remembered is None:
+        _drop_indexes(client, collection_name)
+    return remembered is not None
+
+
+def _open(client: MilvusClient, uri: str, options: dict[str, Any]) -> MilvusVectorStore:
+    """The third step: the store makes what is not there yet, and then works through our client."""
+    from .vector_store import QuotingMilvusVectorStore
+
+    store = QuotingMilvusVectorStore(
+        uri=uri,
+        upsert_mode=True,
+        enable_sparse=options["sparse_embedding_function"] is not None,
+        use_async_client=False,
+        **options,
+    )
+    store.use_client(client)
+    return store
 
 
 def _drop_indexes(client: MilvusClient, collection_name: str) -> None:

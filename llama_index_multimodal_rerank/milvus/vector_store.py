@@ -39,7 +39,13 @@ class QuotingMilvusVectorStore(MilvusVectorStore):
     _expressions: FilterExpressions = PrivateAttr()
 
     def use_client(self, client: MilvusClient) -> None:
-        """Do everything by this client from now on."""
+        """Do everything by this client from now on.
+
+        The store's constructor makes a plain ``MilvusClient``, and takes no other. So the private attributes
+        that hold its clients are replaced: ``_milvusclient``, because the plain one gives up on a server
+        that restarts, finds rows slowly or not at all while Milvus Lite writes, and quotes no ids; and
+        ``_async_milvusclient``, because pymilvus' own works in one event loop only.
+        """
         self._milvusclient = client
         self._async_milvusclient = ThreadedMilvusClient(client)
         fields = client.describe_collection(self.collection_name)["fields"]
