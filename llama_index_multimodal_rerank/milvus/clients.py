@@ -13,11 +13,21 @@ from .filters import is_in, without_empty
 
 
 class MilvusUnavailableError(MilvusException, ConnectionError):
-    """A Milvus server that went away and did not come back in time."""
+    """A Milvus server that went away and did not come back in time; a Milvus Lite folder that is gone."""
 
 
 class MilvusDiskError(MilvusException, OSError):
     """Milvus Lite could not write its file, for example because the disk is full."""
+
+
+def disk_error(place: str, error: MilvusException) -> MilvusDiskError:
+    """Return the error for a file that Milvus Lite cannot write."""
+    return MilvusDiskError(
+        error.code,
+        f"Milvus Lite could not write to {place!r}: {error.message}. Rows of earlier requests are kept. Make "
+        "room and do the same again; if it was adding, add the same nodes again: rows added again under "
+        "their ids replace the old ones.",
+    )
 
 
 class NodeMilvusClient(MilvusClient):

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import logging
 import shutil
 import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pymilvus.client.types import Status
 from pymilvus.exceptions import MilvusException
 
-from .clients import MilvusDiskError, NodeMilvusClient
+from .clients import MilvusDiskError, MilvusUnavailableError, NodeMilvusClient, disk_error
+from .lite_process import (
+    check_can_open,
+    close_moved,
+    close_moved_at_exit,
+    is_in_place,
+    load_again,
+    logs_in_use,
+    open_database,
+    read_again,
+)  # fmt: skip
 from .lite_recovery import (
     DROPPED_PREFIX,
     collection_folder,
@@ -29,10 +43,55 @@ from .names import check_name, checks_names
 logger = logging.getLogger(__name__)
 
 _OPENING = threading.Lock()  # a repair has the file for itself for a moment
-_LOCKS: defaultdict[str, ReadWriteLock] = defaultdict(ReadWriteLock)  # by file
+
+
+@dataclass
+class _Shared:
+    """What all clients of one file must agree on."""
+
+    lock: ReadWriteLock = field(default_factory=ReadWriteLock)
+    unflushed: set[str] = field(default_factory=set)
+    unloaded: list[tuple[str, str]] = field(default_factory=list)
+
+
+_SHARED: defaultdict[str, _Shared] = defaultdict(_Shared)  # by file
+
+
+def _recovers(cls: type[LiteMilvusClient]) -> type[LiteMilvusClient]:
+    """Let all public methods find the file as it should be, and leave it so when they fail."""
+    for name, method in inspect.getmembers(cls, inspect.isfunction):
+        if not name.startswith("_") and name != "close":
+            setattr(cls, name, _recovering(method))
+    return cls
+
+
+def _recovering(method: Callable[..., Any]) -> Callable[..., Any]:
+
+    @functools.wraps(method)
+    def recovering(self: LiteMilvusClient, *args: Any, **kwargs: Any) -> Any:
+        if self._database is None or getattr(self._inside, "method", False):
+            return method(self, *args, **kwargs)  # opening, or called by another method
+        self._inside.method = True
+        try:
+            self._make_ready()
+            logs = logs_in_use(self._database)
+            try:
+                return method(self, *args, **kwargs)
+            except MilvusException as error:
+                disk_failed = "[Errno " in error.message
+                if disk_failed or logs != logs_in_use(self._database):
+                    self._read_again()
+                if disk_failed:
+                    raise disk_error(self._place, error) from error
+                raise
+        finally:
+            self._inside.method = False
+
+    return recovering
 
 
 @checks_names
+@_recovers
 class LiteMilvusClient(NodeMilvusClient):
     """A ``MilvusClient`` that knows the ways of Milvus Lite (3.2.2).
 
@@ -56,18 +115,25 @@ class LiteMilvusClient(NodeMilvusClient):
     Lite joins names into paths unchecked, and deletes what is there: a name that is none is a ``ValueError``
     (:mod:`.names`).
 
+    A failed flush, and a folder that was deleted or replaced: :mod:`.lite_process`.
+
     What else a killed process leaves is put right before the file is opened (:mod:`.lite_recovery`).
     """
 
+    _database: Any = None
+
     def __init__(self, uri: str, **kwargs: Any) -> None:
         check_name(kwargs.get("db_name"), "db_name")
+        self._place = uri
+        self._shared = _SHARED[uri]
+        self._inside = threading.local()
+        close_moved_at_exit()
         with _OPENING:
+            close_moved()
+            check_can_open(uri)
             repair(uri)
             super().__init__(uri, **kwargs)
-        self._place = uri
-        self._lock = _LOCKS[uri]
-        self._unflushed: set[str] = set()
-        self._torn: set[str] = set()
+            self._database = open_database(uri)
 
     def insert(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.insert``."""
@@ -79,33 +145,18 @@ class LiteMilvusClient(NodeMilvusClient):
 
     def delete(self, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.delete``."""
-        with self._lock.writing():
+        with self._shared.lock.writing():
             return super().delete(*args, **kwargs)
 
     def flush(self, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.flush``."""
-        with self._lock.writing():
+        with self._shared.lock.writing():
             return super().flush(*args, **kwargs)
 
     def _write(self, write: Callable[..., Any], collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        self._unflushed.add(collection_name)
-        try:
-            with self._lock.writing():
-                if collection_name in self._torn:
-                    self.flush(collection_name)  # begins a new log
-                    self._torn.discard(collection_name)
-                return write(collection_name, *args, **kwargs)
-        except MilvusException as error:
-            if "[Errno " not in error.message:
-                raise
-            # The log may end in half a row now. Lite would go on behind it, and not read that after a crash.
-            self._torn.add(collection_name)
-            raise MilvusDiskError(
-                error.code,
-                f"Milvus Lite could not write to {self._place!r}: {error.message}. Rows of earlier "
-                "requests are kept. Make room and add the same nodes again: rows added again under their ids "
-                "replace the old ones.",
-            ) from error
+        self._shared.unflushed.add(collection_name)
+        with self._shared.lock.writing():
+            return write(collection_name, *args, **kwargs)
 
     def search(self, collection_name: str, data: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.search``."""
@@ -120,7 +171,7 @@ class LiteMilvusClient(NodeMilvusClient):
             )
         if kwargs.get("search_params"):
             kwargs["search_params"] = {**kwargs["search_params"], "params": params}
-        with self._lock.reading():
+        with self._shared.lock.reading():
             found = super().search(collection_name, data, *args, **kwargs)
         return _without_signs(found) if by_words else found
 
@@ -133,17 +184,17 @@ class LiteMilvusClient(NodeMilvusClient):
     def hybrid_search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.hybrid_search``."""
         self._flush_if_written(collection_name)
-        with self._lock.reading():
+        with self._shared.lock.reading():
             return super().hybrid_search(collection_name, *args, **kwargs)
 
     def query(self, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.query``."""
-        with self._lock.reading():
+        with self._shared.lock.reading():
             return super().query(*args, **kwargs)
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.get``."""
-        with self._lock.reading():
+        with self._shared.lock.reading():
             return super().get(*args, **kwargs)
 
     def load_collection(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
@@ -199,10 +250,42 @@ class LiteMilvusClient(NodeMilvusClient):
             shutil.rmtree(folder)
 
     def _flush_if_written(self, collection_name: str) -> None:
-        if collection_name in self._unflushed:
+        if collection_name in self._shared.unflushed:
             # Before the flush, not after: rows that another thread writes meanwhile count again.
-            self._unflushed.discard(collection_name)
-            self.flush(collection_name)
+            self._shared.unflushed.discard(collection_name)
+            try:
+                self.flush(collection_name)
+            except MilvusException:
+                self._shared.unflushed.add(collection_name)
+                raise
+
+    def _make_ready(self) -> None:
+        """Refuse a file that is no longer there; load what a failure left unloaded."""
+        if open_database(self._place) is not self._database or not is_in_place(self._place, self._database):
+            raise MilvusUnavailableError(
+                Status.CONNECT_FAILED,
+                f"{self._place!r} was closed, or its folder was deleted, moved or replaced while it was "
+                "open. Rows that were added are in that folder, wherever it is. Open the database again with "
+                "milvus_store.",
+            )
+        if self._shared.unloaded:
+            with self._shared.lock.writing():
+                self._load_again()
+
+    def _read_again(self) -> None:
+        """Let Lite read all from its files: what it has in memory is not all, after a failure."""
+        with self._shared.lock.writing():
+            self._shared.unloaded += read_again(self._database)
+            with contextlib.suppress(MilvusDiskError):  # then before the next request
+                self._load_again()
+
+    def _load_again(self) -> None:
+        while self._shared.unloaded:
+            try:
+                load_again(self._database, self._shared.unloaded[0])
+            except OSError as error:
+                raise disk_error(self._place, MilvusException(message=str(error))) from error
+            self._shared.unloaded.pop(0)
 
 
 def _without_signs(found: Any) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ DROPPED_PREFIX = "_dropped_"
 _SCHEMA = "schema.json"
 _LOCK = "LOCK"  # made by Lite when it first opens a folder, and never removed
 _ENTRIES = {"collections", "databases", ".database-staging", "aliases.json", "database_properties.json"}
+_SQLITE = b"SQLite format 3\0"
 _DROPPED = re.compile(DROPPED_PREFIX + "[0-9a-f]{32}")
 _LOG = re.compile(r"wal_(?:data|delta)_(\d+)\.arrow")
 
@@ -48,14 +50,26 @@ def is_incomplete(folder: Path) -> bool:
 
 
 def check_is_database(path: Path) -> None:
-    """Refuse a folder that Lite would take for its own.
+    """Refuse what is no database of Lite 3, and a folder that Lite would take for its own.
 
     Lite puts its folders into any folder, and it and :func:`repair` clear away what looks incomplete in them.
 
     Raises:
-        ValueError: there are other things in it.
+        ValueError: there is something else; says what.
     """
-    if not path.is_dir() or (path / _LOCK).exists():
+    for parent in path.parents:
+        if os.path.lexists(parent):
+            if not parent.is_dir():
+                raise ValueError(f"{str(path)!r} cannot be made: {str(parent)!r} is {_describe(parent)}.")
+            break
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise ValueError(
+            f"{str(path)!r} is {_describe(path)}, and no Milvus Lite database, which is a folder since "
+            "Milvus Lite 3. Choose another name for the database, or move it away."
+        )
+    if (path / _LOCK).exists():
         return
     others = sorted({entry.name for entry in path.iterdir()} - _ENTRIES)
     if others:
@@ -63,6 +77,19 @@ def check_is_database(path: Path) -> None:
             f"{str(path)!r} is a folder and no Milvus Lite database: {others[0]!r} is in it. Choose another "
             "name for the database."
         )
+
+
+def _describe(path: Path) -> str:
+    """Say what is there instead of a folder."""
+    if path.is_symlink() and not path.exists():
+        return f"a link to {str(path.readlink())!r}, which is not there"
+    if not path.is_file():
+        return "neither a file nor a folder"
+    with path.open("rb") as file:
+        head = file.read(len(_SQLITE))
+    if head == _SQLITE:
+        return "a SQLite file, as Milvus Lite before 3 made them (index the pictures again)"
+    return "a file" if head else "an empty file"
 
 
 def may_hold_rows(incomplete: Path) -> bool:
@@ -80,8 +107,8 @@ def repair(path: str) -> None:
 
     try:
         lock = MilvusLite(path)
-    except (DataDirLockedError, OSError):
-        return  # whoever has it open has repaired it; other errors come again when it is opened
+    except DataDirLockedError:
+        return  # whoever has it open has repaired it
     with lock:
         for folder in collection_folders(path):
             if _DROPPED.fullmatch(folder.name):

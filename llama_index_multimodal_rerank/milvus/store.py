@@ -118,9 +118,11 @@ def milvus_store(
         FileExistsError: a Milvus Lite file holds remains of the collection that cannot be read, and that
             may hold rows; ``overwrite`` removes them.
         ConnectionError: Milvus does not answer at ``uri``, or another process has the file open.
+        PermissionError: the place of a Milvus Lite file cannot be written.
+        MilvusDiskError: Milvus Lite cannot write its file, for example because the disk is full; an OSError.
         ValueError: ``uri``, ``similarity_metric`` or a name (of collection, database or field) is not
-            usable, or the collection is hybrid and no ``sparse_embedding_function`` was given (or the
-            other way round).
+            usable, or there is something at ``uri`` that is no Milvus Lite 3 database, or the collection is
+            hybrid and no ``sparse_embedding_function`` was given (or the other way round).
     """
     metric = similarity_metric.upper()
     if metric not in SIMILARITY_METRICS:
@@ -179,7 +181,6 @@ def _resolve_uri(uri: str | Path) -> tuple[str, bool]:
         )
     path = Path(text).expanduser().absolute()
     check_is_database(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     return str(path), True
 
 
@@ -188,6 +189,7 @@ def _connect(uri: str, local: bool, options: dict[str, Any]) -> MilvusClient:
     from llama_index.vector_stores.milvus import MilvusVectorStore
     from pymilvus.exceptions import MilvusException
 
+    from .clients import MilvusDiskError
     from .lite_client import LiteMilvusClient
     from .server_client import ServerMilvusClient
 
@@ -195,14 +197,11 @@ def _connect(uri: str, local: bool, options: dict[str, Any]) -> MilvusClient:
     connection = {name: value for name, value in options.items() if name not in of_store or name == "token"}
     try:
         return (LiteMilvusClient if local else ServerMilvusClient)(uri=uri, **connection)
+    except MilvusDiskError:
+        raise
     except MilvusException as error:
-        hint = (
-            "Milvus Lite files serve one process at a time: is another one using it? "
-            "For several processes run a Milvus server and pass its http:// address."
-            if local
-            else "Is the address right, the server running, and the token valid?"
-        )
-        raise ConnectionError(f"cannot open Milvus at {uri!r}: {error.message}. {hint}") from error
+        hint = "" if local else " Is the address right, the server running, and the token valid?"
+        raise ConnectionError(f"cannot open Milvus at {uri!r}: {error.message}.{hint}") from error
 
 
 def _prepare_collection(
@@ -245,15 +244,23 @@ def _prepare_collection(
 
 def _open(client: MilvusClient, uri: str, options: dict[str, Any]) -> MilvusVectorStore:
     """The third step: the store makes what is not there yet, and then works through our client."""
+    from pymilvus.exceptions import MilvusException
+
+    from .clients import disk_error
     from .vector_store import QuotingMilvusVectorStore
 
-    store = QuotingMilvusVectorStore(
-        uri=uri,
-        upsert_mode=True,
-        enable_sparse=options["sparse_embedding_function"] is not None,
-        use_async_client=False,
-        **options,
-    )
+    try:
+        store = QuotingMilvusVectorStore(
+            uri=uri,
+            upsert_mode=True,
+            enable_sparse=options["sparse_embedding_function"] is not None,
+            use_async_client=False,
+            **options,
+        )
+    except MilvusException as error:
+        if "[Errno " in error.message:
+            raise disk_error(uri, error) from error
+        raise
     store.use_client(client)
     return store
 
