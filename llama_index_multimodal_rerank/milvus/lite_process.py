@@ -19,6 +19,7 @@ import atexit
 import contextlib
 import errno
 import functools
+import importlib.util
 import logging
 import os
 import threading
@@ -56,6 +57,7 @@ def check_can_open(path: str) -> None:
 
     if open_database(path) is not None:
         return
+    _disconnect(path)
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
         MilvusLite(path).close()
@@ -98,6 +100,17 @@ def close_moved() -> None:
             logger.warning(
                 "%s: the folder was deleted, moved or replaced while this process had it open.", path
             )
+
+
+def _disconnect(path: str) -> None:
+    """Let early pymilvus (2.6.7), which keeps connections by uri, forget those to a server that is closed."""
+    if importlib.util.find_spec("pymilvus.client.connection_manager"):
+        return  # keeps them by host and port
+    from pymilvus import connections
+
+    for alias, _ in connections.list_connections():
+        if alias == path or alias.startswith(f"{path}-"):
+            connections.disconnect(alias)
 
 
 @functools.cache
