@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -25,15 +25,24 @@ def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """
     names = sorted(tensors)
     with ThreadPoolExecutor() as pool:  # hashlib and torch let other threads run
-        digests = pool.map(lambda name: _tensor_digest(tensors[name]), names)
-        lines = [
-            f"{name} {list(tensors[name].shape)} {digest}\n"
-            for name, digest in zip(names, digests, strict=True)
-        ]
+        digests = pool.map(lambda name: tensor_digest(tensors[name]), names)
+        return combined_digest(
+            {name: (tensors[name].shape, digest) for name, digest in zip(names, digests, strict=True)}
+        )
+
+
+def combined_digest(digests: Mapping[str, tuple[Sequence[int], str]]) -> str:
+    """Return what :func:`weights_digest` does, of tensors that were digested one by one.
+
+    Args:
+        digests: shape and :func:`tensor_digest` of every tensor, by name.
+    """
+    lines = [f"{name} {list(shape)} {digest}\n" for name, (shape, digest) in sorted(digests.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _tensor_digest(tensor: torch.Tensor) -> str:
+def tensor_digest(tensor: torch.Tensor) -> str:
+    """Return the SHA-256 over the values of one tensor, on the CPU; 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for chunk in torch.split(tensor.flatten(), _CHUNK):  # in pieces, to need no second copy of a large table
         values, half = chunk.float(), chunk.half()
