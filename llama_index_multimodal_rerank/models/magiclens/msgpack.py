@@ -14,10 +14,10 @@ from typing import BinaryIO, TypeAlias
 from ..errors import CheckpointError
 
 MAX_DEPTH = 32
-"""How deep values may be nested; the released files need 9 levels."""
+"""How deep values may be nested; the released ones are 8 deep."""
 
-MAX_VALUES = 1_000_000
-"""How many values a file may have; the released files have about 6,000."""
+MAX_VALUES = 100_000
+"""How many keys and values a tree may have; the released ones have about 2,000."""
 
 MAX_TEXT = 1024
 """How long a text may be, in bytes."""
