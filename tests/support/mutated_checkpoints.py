@@ -62,7 +62,7 @@ class CheckpointFuzzer:
         return "read"
 
     def mutated(self, rng: Random, seeds: list[bytes]) -> bytes:
-        """A file with bytes changed, cut, repeated or put in; half of them pickled anew, of the right length."""
+        """A file with bytes changed, cut, repeated or put in; half of them as a sound pickle."""
         data = bytearray(rng.choice(seeds))
         rewrap = rng.random() < 0.5
         if rewrap:

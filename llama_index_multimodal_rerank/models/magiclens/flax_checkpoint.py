@@ -51,6 +51,11 @@ class ArrayEntry:
     dtype: torch.dtype
     pieces: tuple[tuple[int, int], ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the array in bytes."""
+        return sum(length for _, length in self.pieces)
+
 
 class FlaxCheckpoint:
     """The arrays of a released ``.pkl`` file, by key: ``"params/clip/logit_scale"``.
@@ -76,16 +81,21 @@ class FlaxCheckpoint:
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
 
-    def read(self, key: str) -> torch.Tensor:
+    def read(self, key: str, scratch: torch.Tensor | None = None) -> torch.Tensor:
         """Read one array.
+
+        Args:
+            key: one of :attr:`arrays`.
+            scratch: bytes to read into, uint8, at least :attr:`ArrayEntry.nbytes` of the array; the result
+                is then a view of them. None takes new memory.
 
         Raises:
             KeyError: there is no such array.
             CheckpointError: the file has become shorter since it was opened.
         """
         entry = self.arrays[key]
-        tensor = torch.empty(entry.shape, dtype=entry.dtype)
-        target = _bytes_of(tensor)
+        data = torch.empty(entry.nbytes, dtype=torch.uint8) if scratch is None else scratch[: entry.nbytes]
+        target = memoryview(data.numpy().data)
         filled = 0
         with self.path.open("rb", buffering=0) as file:
             for offset, length in entry.pieces:
@@ -96,13 +106,7 @@ class FlaxCheckpoint:
                     if not count:
                         raise CheckpointError(f"{self.path} has become shorter while it was read.")
                     filled += count
-        return tensor
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    if not tensor.numel():
-        return memoryview(b"")
-    return memoryview(tensor.view(-1).view(torch.uint8).numpy().data)
+        return data.view(entry.dtype).view(entry.shape)
 
 
 def _arrays(file: BinaryIO, value: Value, path: tuple[str, ...]) -> Iterator[tuple[str, ArrayEntry]]:

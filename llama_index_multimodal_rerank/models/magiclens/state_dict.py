@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -79,9 +80,20 @@ def _open_flax(path: Path, config: MagicLensConfig | None) -> Weights:
     found = {key: entry.shape for key, entry in arrays.items()}
     _check(path, config, expected, found, {key: entry.dtype for key, entry in arrays.items()})
 
+    # What is only read to be turned around goes through memory that stays: blocks that come and go between
+    # those that remain would leave gaps, a third of the model's size.
+    largest = max(arrays[each.key].nbytes for each in by_name.values() if not each.is_unchanged)
+    scratch = threading.local()
+
     def read(name: str) -> torch.Tensor:
         parameter = by_name[name]
-        return parameter.to_torch(checkpoint.read(parameter.key)).contiguous()
+        if parameter.is_unchanged:
+            return checkpoint.read(parameter.key)
+        if not hasattr(scratch, "bytes"):
+            scratch.bytes = torch.empty(largest, dtype=torch.uint8)
+        return parameter.to_torch(checkpoint.read(parameter.key, scratch.bytes)).clone(
+            memory_format=torch.contiguous_format
+        )
 
     return Weights(config, tuple(by_name), read)
 

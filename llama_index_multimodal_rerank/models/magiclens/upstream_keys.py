@@ -62,6 +62,11 @@ class Parameter:
     shape: Shape
     to_torch: Callable[[torch.Tensor], torch.Tensor] = _same
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the array has our layout already."""
+        return self.to_torch is _same
+
 
 def parameters(config: MagicLensConfig) -> Iterator[Parameter]:
     """Yield every tensor of a model, once."""
