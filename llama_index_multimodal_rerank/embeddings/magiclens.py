@@ -46,7 +46,7 @@ class MagicLensEmbedding(ImageTextEmbedding):
         >>> folder = tempfile.TemporaryDirectory()
         >>> MagicLens.from_config(config, seed=0).save_pretrained(folder.name)
         >>> embed_model = MagicLensEmbedding(model_name=folder.name)
-        >>> shop = [draw_query_picture(pattern, seed=1) for pattern in ("leopard", "tartan")]
+        >>> shop = [draw_query_picture(pattern, seed=1) for pattern in ("leopard", "plaid")]
         >>> vectors = embed_model.encode([ImageText("", image) for image in shop])
         >>> leopard = draw_query_picture("leopard", seed=0)
         >>> query = embed_model.get_query_embedding(ImageText("an umbrella with this print", leopard))
