@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..json_config import build_dataclass, check_fields, check_heads, read_json_object, write_json_object
+from ..config_values import check_object, check_values, read_json_object
+from ..json_config import build_dataclass, check_fields, check_heads, write_json_object
 
 if TYPE_CHECKING:
     from transformers import CLIPConfig
@@ -48,6 +49,7 @@ class TextConfig:
     max_position_embeddings: int = 77
 
     def __post_init__(self) -> None:
+        check_values(self, may_be_zero=("bos_token_id", "eos_token_id"))
         check_heads("text", self.hidden_size, self.num_attention_heads)
         # The text's embedding is read at the largest id, see modeling.py.
         if self.eos_token_id != self.vocab_size - 1:
@@ -77,6 +79,7 @@ class VisionConfig:
     image_size: int = 224
 
     def __post_init__(self) -> None:
+        check_values(self)
         check_heads("vision", self.hidden_size, self.num_attention_heads)
         if self.image_size % self.patch_size:
             raise ValueError(
@@ -108,6 +111,7 @@ class FusionConfig:
     pooler_size: int
 
     def __post_init__(self) -> None:
+        check_values(self)
         check_heads("fusion", self.hidden_size, self.num_attention_heads)
         check_heads("pooler", self.pooler_size, self.num_attention_heads)
 
@@ -127,6 +131,15 @@ class MagicLensConfig:
     text: TextConfig
     vision: VisionConfig
     fusion: FusionConfig
+
+    def __post_init__(self) -> None:
+        check_values(self)
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of all parts."""
+        parts = (self.text, self.vision, self.fusion)
+        return sum(part.num_hidden_layers for part in parts)
 
     def to_clip(self) -> CLIPConfig:
         """Return the configuration of both towers as transformers' ``CLIPModel`` takes it."""
@@ -177,9 +190,9 @@ class MagicLensConfig:
         check_fields("config.json", set(data), required=expected, known=expected)
         return cls(
             name=data["name"],
-            text=build_dataclass(TextConfig, data["text_config"]),
-            vision=build_dataclass(VisionConfig, data["vision_config"]),
-            fusion=build_dataclass(FusionConfig, data["fusion_config"]),
+            text=build_dataclass(TextConfig, check_object("text_config", data["text_config"])),
+            vision=build_dataclass(VisionConfig, check_object("vision_config", data["vision_config"])),
+            fusion=build_dataclass(FusionConfig, check_object("fusion_config", data["fusion_config"])),
         )
 
     @classmethod

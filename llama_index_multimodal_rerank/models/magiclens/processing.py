@@ -112,6 +112,7 @@ class MagicLensTokenizer(FastTokenizer):
                 f"The tokenizer does not belong to the model: it has {found[0]} entries, start id {found[1]} "
                 f"and end id {found[2]}; the model has {expected[0]}, {expected[1]} and {expected[2]}."
             )
+        self._rows = config.vocab_size
 
     @classmethod
     def from_folder(cls, folder: Path, config: TextConfig) -> MagicLensTokenizer:
@@ -124,8 +125,19 @@ class MagicLensTokenizer(FastTokenizer):
         return cls(read_tokenizer(folder), config)
 
     def __call__(self, texts: Sequence[str]) -> list[Int64Array]:
-        """Return the ids of every text with its special tokens, neither padded nor truncated."""
-        return super().__call__([clean_text(text) for text in texts])
+        """Return the ids of every text with its special tokens, neither padded nor truncated.
+
+        Raises:
+            ValueError: the tokenizer cannot read a text, or gives an id that the model has no row for.
+        """
+        rows = super().__call__([clean_text(text) for text in texts])
+        for ids in rows:
+            if ids.size < 2 or not 0 <= ids.min() <= ids.max() < self._rows:
+                raise ValueError(
+                    f"The tokenizer gives {ids.tolist()[:8]}, and the model reads at least two ids from 0 to "
+                    f"{self._rows - 1}: tokenizer.json is that of another model."
+                )
+        return rows
 
     def pad(self, rows: Sequence[Int64Array]) -> torch.Tensor:
         """Stack ids to a batch, padded on the right to the longest, with id 0.

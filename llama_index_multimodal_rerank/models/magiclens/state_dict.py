@@ -58,8 +58,9 @@ def open_weights(path: Path, config: MagicLensConfig | None) -> Weights:
     if config is None:
         raise CheckpointError(f"{path} has no config.json beside it; put the model's there.")
     tensors = read_weights(path)
-    expected = module_shapes(config)
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    _check_layers(path, config, len(found))
+    expected = module_shapes(config)
     _check(path, config, expected, found, {name: tensor.dtype for name, tensor in tensors.items()})
     return Weights(config, tuple(expected), lambda name: tensors[name].contiguous())
 
@@ -75,6 +76,7 @@ def _open_flax(path: Path, config: MagicLensConfig | None) -> Weights:
         )
     if config is None:
         config = _released(path, checkpoint)
+    _check_layers(path, config, len(arrays))
     by_name = {parameter.name: parameter for parameter in parameters(config)}
     expected = {parameter.key: parameter.shape for parameter in by_name.values()}
     found = {key: entry.shape for key, entry in arrays.items()}
@@ -108,6 +110,15 @@ def _released(path: Path, checkpoint: FlaxCheckpoint) -> MagicLensConfig:
         f"{found.shape if found else 'missing'}, theirs are "
         f"{' and '.join(str((1, config.fusion.hidden_size)) for config in RELEASED)}."
     )
+
+
+def _check_layers(path: Path, config: MagicLensConfig, tensors: int) -> None:
+    # Before anything is made for each layer: a configuration may say millions.
+    if config.num_layers > tensors:
+        raise CheckpointError(
+            f"{path}: The weights do not fit the model {config.name!r}: its configuration says "
+            f"{config.num_layers} layers, and the file has {tensors} tensors."
+        )
 
 
 def _check(
@@ -178,8 +189,15 @@ def random_weights(config: MagicLensConfig, seed: int) -> Weights:
 
 
 def module_shapes(config: MagicLensConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of our module, by name."""
-    return {
-        parameter.name: tuple(parameter.to_torch(torch.empty(parameter.shape, device="meta")).shape)
-        for parameter in parameters(config)
-    }
+    """Return the shape of every tensor of our module, by name.
+
+    Raises:
+        CheckpointError: the configuration asks for a tensor that no machine can hold.
+    """
+    try:
+        return {
+            parameter.name: tuple(parameter.to_torch(torch.empty(parameter.shape, device="meta")).shape)
+            for parameter in parameters(config)
+        }
+    except RuntimeError as error:
+        raise CheckpointError(f"The configuration of {config.name!r} cannot be a model's: {error}") from error

@@ -175,6 +175,31 @@ def test_configurations_are_read_strictly(change: dict[str, Any], message: str, 
         MagicLensConfig.from_json_file(tmp_path / "config.json")
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value", "message"),
+    [
+        ("text_config", "num_hidden_layers", 2**24, "layers, and the file has"),
+        ("vision_config", "hidden_size", 2**20, "do not fit|cannot be a model's"),
+        ("vision_config", "image_size", 2**24, "do not fit|cannot be a model's"),
+        ("fusion_config", "hidden_size", 0, "hidden_size=0; expected a whole number from 1"),
+        ("fusion_config", "hidden_size", "8", "hidden_size='8'; expected a whole number"),
+    ],
+)
+@pytest.mark.parametrize("converted", [False, True])
+def test_sizes_that_the_file_does_not_have(
+    released: Path, tmp_path: Path, part: str, field: str, value: Any, message: str, converted: bool
+) -> None:
+    if converted:
+        place = convert_checkpoint(released / "model.pkl", tmp_path / "model")
+    else:
+        place = Path(shutil.copytree(released, tmp_path / "model"))
+    data = config(TINY[0]).to_dict()
+    data[part] = data[part] | {field: value}
+    (place / "config.json").write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load(place)
+
+
 def test_configurations_that_cannot_be() -> None:
     data = config(TINY[0]).to_dict()
     for part, field, value, message in (
