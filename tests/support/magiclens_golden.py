@@ -13,14 +13,7 @@ import numpy as np
 import torch
 
 from llama_index_multimodal_rerank.models.hub import CONFIG_NAME, TOKENIZER_FILES
-from llama_index_multimodal_rerank.models.magiclens import (
-    FusionConfig,
-    MagicLens,
-    MagicLensConfig,
-    MagicLensModel,
-    TextConfig,
-    VisionConfig,
-)
+from llama_index_multimodal_rerank.models.magiclens import MagicLens, MagicLensConfig, MagicLensModel
 from llama_index_multimodal_rerank.models.magiclens.modeling import meta_model
 from llama_index_multimodal_rerank.models.magiclens.processing import TOKENIZER_FOLDER, MagicLensTokenizer
 from llama_index_multimodal_rerank.models.magiclens.state_dict import Weights, fill_model
@@ -28,6 +21,7 @@ from llama_index_multimodal_rerank.models.magiclens.upstream_keys import paramet
 
 from .flax_writer import pickled_tree
 from .golden import golden_root, load_seeded_weights, read_json
+from .magiclens_config import read_config
 
 GOLDEN = golden_root("magiclens") / "magiclens"
 IMAGES = GOLDEN / "images"
@@ -73,39 +67,6 @@ def manifest(model: str) -> dict[str, Any]:
 @functools.cache
 def config(model: str) -> MagicLensConfig:
     return read_config(model, read_json(GOLDEN / CASES["models"][model]["config"]))
-
-
-def read_config(model: str, data: Mapping[str, Any]) -> MagicLensConfig:
-    """Return the content of a set's ``config_*.json`` as our configuration."""
-    text, vision, fusion = data["clip"]["text"], data["clip"]["vision"], data["fusion"]
-    return MagicLensConfig(
-        name=model,
-        text=TextConfig(
-            hidden_size=text["width"],
-            num_hidden_layers=text["layers"],
-            num_attention_heads=text["heads"],
-            intermediate_size=text["mlp_width"],
-            vocab_size=text["vocabulary"],
-            bos_token_id=data["start_token"],
-            eos_token_id=data["end_token"],
-            max_position_embeddings=data["context_length"],
-        ),
-        vision=VisionConfig(
-            hidden_size=vision["width"],
-            num_hidden_layers=vision["layers"],
-            num_attention_heads=vision["heads"],
-            intermediate_size=vision["mlp_width"],
-            patch_size=vision["patch_size"],
-            image_size=data["image_size"],
-        ),
-        fusion=FusionConfig(
-            hidden_size=fusion["width"],
-            num_hidden_layers=fusion["layers"],
-            num_attention_heads=fusion["heads"],
-            intermediate_size=fusion["feed_forward"],
-            pooler_size=fusion["pooler_width"],
-        ),
-    )
 
 
 def seeded_array(model: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -170,3 +131,12 @@ def write_folder(folder: Path, model: str, *, name: str = "model.pkl") -> Path:
 TINY = tuple(models(full_size=False))
 FULL = tuple(models(full_size=True))
 NO_TOKENIZER = tuple(models(full_size=False, tokenizer=False))
+INDEX: dict[str, dict[str, Any]] = {
+    entry["file"]: entry for entry in read_json(CHECKPOINTS / "index.json")["files"]
+}
+"""Facts about the set's checkpoint files, by name."""
+
+WHOLE_CHECKPOINT = next(CHECKPOINTS / name for name, entry in INDEX.items() if "model" in entry)
+"""A model of the set as a file, and by its name in the set."""
+
+WHOLE_MODEL: str = INDEX[WHOLE_CHECKPOINT.name]["model"]

@@ -11,7 +11,7 @@ from llama_index_multimodal_rerank.models.magiclens.flax_checkpoint import FlaxC
 from llama_index_multimodal_rerank.models.magiclens.state_dict import open_weights
 
 from .flax_writer import pickled_bytes
-from .magiclens_golden import CHECKPOINTS, NO_TOKENIZER, config
+from .magiclens_golden import CHECKPOINTS, INDEX, WHOLE_MODEL, config
 
 # Heads of msgpack values, opcodes of pickle, and lengths that lie.
 _TOKENS = [
@@ -33,11 +33,11 @@ class CheckpointFuzzer:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "fuzz.pkl"
-        files = {file.name: file.read_bytes() for file in sorted(CHECKPOINTS.glob("*.pkl"))}
-        self.whole = [data for data in files.values() if len(data) >= 20_000]
-        self.sound = [data for name, data in files.items() if name.startswith("format")]
-        self.damaged = [data for name, data in files.items() if name.startswith("bad")]
-        self.config = config(NO_TOKENIZER[0])
+        files = [(entry, (CHECKPOINTS / name).read_bytes()) for name, entry in INDEX.items()]
+        self.whole = [data for entry, data in files if "model" in entry]
+        self.sound = [data for entry, data in files if "arrays" in entry]
+        self.damaged = [data for entry, data in files if entry["expect"] == "refuse"]
+        self.config = config(WHOLE_MODEL)
 
     def run(self, rng: Random) -> str:
         """Read one damaged file; say how it ended.

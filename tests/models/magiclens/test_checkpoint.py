@@ -14,8 +14,17 @@ from typing import Any
 import pytest
 import torch
 from support.flax_writer import pickled_bytes, pickled_tree
-from support.golden import read_json
-from support.magiclens_golden import CHECKPOINTS, NO_TOKENIZER, config, manifest, seeded_array
+from support.golden import PUBLIC
+from support.magiclens_golden import (
+    CHECKPOINTS,
+    GOLDEN,
+    INDEX,
+    WHOLE_CHECKPOINT,
+    WHOLE_MODEL,
+    config,
+    manifest,
+    seeded_array,
+)
 from support.mutated_checkpoints import CheckpointFuzzer
 
 from llama_index_multimodal_rerank.models.errors import CheckpointError
@@ -23,11 +32,8 @@ from llama_index_multimodal_rerank.models.magiclens import LARGE, flax_checkpoin
 from llama_index_multimodal_rerank.models.magiclens.flax_checkpoint import FlaxCheckpoint
 from llama_index_multimodal_rerank.models.magiclens.state_dict import open_weights
 
-FILES: dict[str, dict[str, Any]] = {
-    entry["file"]: entry for entry in read_json(CHECKPOINTS / "index.json")["files"]
-}
-ACCEPTED = [name for name, entry in FILES.items() if entry["expect"] == "accept"]
-REFUSED = [name for name, entry in FILES.items() if entry["expect"] == "refuse"]
+ACCEPTED = [name for name, entry in INDEX.items() if entry["expect"] == "accept"]
+REFUSED = [name for name, entry in INDEX.items() if entry["expect"] == "refuse"]
 
 # What each of the public files is refused for.
 REASONS = {
@@ -50,13 +56,12 @@ REASONS = {
     "bad_list.pkl": "At the top stands a list of 3; expected a map",
     "bad_deep.pkl": "nested more than 32 deep",
 }
-MICRO = NO_TOKENIZER[0]
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_golden_checkpoint_is_read(name: str) -> None:
     checkpoint = FlaxCheckpoint(CHECKPOINTS / name)
-    entry = FILES[name]
+    entry = INDEX[name]
     if "model" in entry:
         keys = {each["key"]: tuple(each["shape"]) for each in manifest(entry["model"])["entries"]}
         assert {key: array.shape for key, array in checkpoint.arrays.items()} == keys
@@ -84,13 +89,13 @@ def test_golden_checkpoint_is_refused(
     monkeypatch.setattr(builtins, "print", never)  # what two of the files call
     monkeypatch.setattr(flax_checkpoint.FlaxCheckpoint, "read", never)  # refused before any number is read
     with pytest.raises(CheckpointError, match=REASONS.get(name, ".")) as caught:
-        open_weights(CHECKPOINTS / name, config(MICRO))
+        open_weights(CHECKPOINTS / name, config(WHOLE_MODEL))
     assert str(CHECKPOINTS / name) in str(caught.value)
     assert capsys.readouterr().out == ""
 
 
 def test_all_public_files_have_a_reason() -> None:
-    if set(REFUSED) & REASONS.keys():
+    if GOLDEN == PUBLIC / "magiclens":
         assert set(REFUSED) == REASONS.keys()
 
 
@@ -172,8 +177,8 @@ def test_too_many_values_are_refused_soon(tmp_path: Path) -> None:
 
 def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "micro.pkl"
-    shutil.copyfile(CHECKPOINTS / "micro.pkl", path)
-    weights = open_weights(path, config(MICRO))
+    shutil.copyfile(WHOLE_CHECKPOINT, path)
+    weights = open_weights(path, config(WHOLE_MODEL))
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="has become shorter"):
         weights.read(weights.names[1])
@@ -188,16 +193,16 @@ def test_mutated_checkpoints_end_in_our_errors_only(tmp_path: Path) -> None:
 
 
 def test_missing_and_unexpected_arrays_are_all_listed(tmp_path: Path) -> None:
-    shapes = {entry["key"]: tuple(entry["shape"]) for entry in manifest(MICRO)["entries"]}
+    shapes = {entry["key"]: tuple(entry["shape"]) for entry in manifest(WHOLE_MODEL)["entries"]}
     gone = "params/multimodal_encoder/x_layers_0/self_attention/post/w"
     turned = "params/clip/text/text_projection/kernel"
     shapes.pop(gone)
     shapes |= {"params/decoder/w": (2, 2), turned: (*shapes[turned], 1)}
     path = tmp_path / "a.pkl"
     with path.open("wb") as file:
-        file.writelines(pickled_tree(shapes, lambda key, shape: seeded_array(MICRO, key, shape)))
+        file.writelines(pickled_tree(shapes, lambda key, shape: seeded_array(WHOLE_MODEL, key, shape)))
     with pytest.raises(CheckpointError) as caught:
-        open_weights(path, config(MICRO))
+        open_weights(path, config(WHOLE_MODEL))
     message = str(caught.value)
     assert f"missing keys (1):\n  {gone}\n" in message
     assert "unexpected keys (1):\n  params/decoder/w\n" in message
@@ -206,20 +211,20 @@ def test_missing_and_unexpected_arrays_are_all_listed(tmp_path: Path) -> None:
 
 def test_another_model_than_config_json_says(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="do not fit the model 'magiclens-large'"):
-        open_weights(CHECKPOINTS / "micro.pkl", LARGE)
+        open_weights(WHOLE_CHECKPOINT, LARGE)
     with pytest.raises(CheckpointError, match=r"is not one of the released models: its .* is \(1, \d+\)"):
-        open_weights(CHECKPOINTS / "micro.pkl", None)
+        open_weights(WHOLE_CHECKPOINT, None)
 
 
 def test_numbers_that_are_no_floats_are_refused(tmp_path: Path) -> None:
-    shapes = {entry["key"]: tuple(entry["shape"]) for entry in manifest(MICRO)["entries"]}
+    shapes = {entry["key"]: tuple(entry["shape"]) for entry in manifest(WHOLE_MODEL)["entries"]}
     path = tmp_path / "a.pkl"
     for dtype in ("float32", "int32"):
         with path.open("wb") as file:
             file.writelines(
-                pickled_tree(shapes, lambda key, shape: seeded_array(MICRO, key, shape), dtype=dtype)
+                pickled_tree(shapes, lambda key, shape: seeded_array(WHOLE_MODEL, key, shape), dtype=dtype)
             )
         if dtype == "float32":
-            open_weights(path, config(MICRO))
+            open_weights(path, config(WHOLE_MODEL))
     with pytest.raises(CheckpointError, match=rf"wrong dtypes \({len(shapes)}\):"):
-        open_weights(path, config(MICRO))
+        open_weights(path, config(WHOLE_MODEL))

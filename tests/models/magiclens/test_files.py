@@ -180,7 +180,7 @@ def test_configurations_are_read_strictly(change: dict[str, Any], message: str, 
     [
         ("text_config", "num_hidden_layers", 2**24, "layers, and the file has"),
         ("vision_config", "hidden_size", 2**20, "do not fit|cannot be a model's"),
-        ("vision_config", "image_size", 2**24, "do not fit|cannot be a model's"),
+        ("vision_config", "image_size", 2**24, "do not fit|cannot be a model's|not a multiple"),
         ("fusion_config", "hidden_size", 0, "hidden_size=0; expected a whole number from 1"),
         ("fusion_config", "hidden_size", "8", "hidden_size='8'; expected a whole number"),
     ],
@@ -206,7 +206,7 @@ def test_configurations_that_cannot_be() -> None:
         ("text_config", "eos_token_id", 5, "must be the largest id"),
         ("text_config", "num_attention_heads", 7, "not a multiple of its 7 heads"),
         ("vision_config", "patch_size", 15, "not a multiple of patch_size"),
-        ("fusion_config", "pooler_size", 129, "pooler hidden_size 129"),
+        ("fusion_config", "pooler_size", 131, "pooler hidden_size 131"),
     ):
         changed = data | {part: data[part] | {field: value}}
         with pytest.raises(ValueError, match=message):
