@@ -73,6 +73,8 @@ class FlaxCheckpoint:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise CheckpointError(f"{path} is not a file.")
         try:
             with path.open("rb") as file:
                 offset, length = find_pickled_bytes(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+import os
 import pickle
 import shutil
 import struct
@@ -166,6 +167,15 @@ def test_other_pickles_are_refused(content: bytes, message: str, tmp_path: Path)
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         FlaxCheckpoint(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pkl")
+    with pytest.raises(CheckpointError, match=r"a\.pkl is not a file"):
+        FlaxCheckpoint(tmp_path / "a.pkl")
+    with pytest.raises(FileNotFoundError):
+        FlaxCheckpoint(tmp_path / "b.pkl")
 
 
 def test_too_many_values_are_refused_soon(tmp_path: Path) -> None:
