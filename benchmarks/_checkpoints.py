@@ -26,6 +26,11 @@ from llama_index_multimodal_rerank.reranking.prompts import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+from llama_index_multimodal_rerank.models.magiclens.configuration import RELEASED as MAGICLENS_RELEASED
+from tests.support.magiclens_golden import FULL as MAGICLENS_FULL
+from tests.support.magiclens_golden import TINY as MAGICLENS_TINY
+from tests.support.magiclens_golden import config as magiclens_config
+from tests.support.magiclens_golden import write_folder as write_magiclens
 from tests.support.phi3_vision_golden import GOLDEN, read_json, seeded_weights
 from tests.support.visualized_bge_golden import FULL_BASE, FULL_M3, NO_FULL_SIZE, TINY_BERT, write_folder
 
@@ -52,6 +57,23 @@ def visualized_bge_folder(folder: Path, *, model: str = "base", tiny: bool = Fal
         if not tiny and full is None:
             raise ValueError(NO_FULL_SIZE)
         return write_folder(folder, TINY_BERT if tiny else str(full))
+    if tiny:
+        raise ValueError(f"{folder} holds a checkpoint already; leave it out, or the tiny model")
+    return folder
+
+
+def magiclens_folder(folder: Path, *, model: str = "magiclens-base", tiny: bool = False) -> Path:
+    """Write MagicLens in the released format, in float32, unless the folder is there; return it.
+
+    Raises:
+        ValueError: the folder is there, and the tiny model was asked for; or no golden set is of that size.
+    """
+    if not (folder / "config.json").exists():
+        released = {config.name: config.fusion for config in MAGICLENS_RELEASED}[model]
+        full = next((name for name in MAGICLENS_FULL if magiclens_config(name).fusion == released), None)
+        if not tiny and full is None:
+            raise ValueError(NO_FULL_SIZE)
+        return write_magiclens(folder, MAGICLENS_TINY[0] if tiny else str(full))
     if tiny:
         raise ValueError(f"{folder} holds a checkpoint already; leave it out, or the tiny model")
     return folder

@@ -2,11 +2,12 @@
 
     python -m benchmarks.embed --json out.json
     python -m benchmarks.embed --flat 10000
+    python -m benchmarks.embed --model magiclens-base
 
-Visualized BGE in its released size, with seeded weights. The baseline is the way the research code is used:
-one item at a time, in float32, a picture decoded and then embedded. Ours is ``VisualizedBGEEmbedding``.
-``model`` is the bare module on batches that are ready on the device: what decoding, batching and LlamaIndex
-cost is the difference between ours and it.
+Visualized BGE, or MagicLens, in its released size, with seeded weights. The baseline is the way the research
+code is used: one item at a time, in float32, a picture decoded and then embedded. Ours is
+``VisualizedBGEEmbedding``, or ``MagicLensEmbedding``. ``model`` is the bare module on batches that are ready
+on the device: what decoding, batching and LlamaIndex cost is the difference between ours and it.
 """
 
 from __future__ import annotations
@@ -25,12 +26,9 @@ import torch
 from llama_index.core.ingestion import IngestionPipeline
 from PIL import Image
 
-from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding, load_image_nodes, milvus_store
-from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
-from llama_index_multimodal_rerank.models.visualized_bge.configuration import RELEASED
-from llama_index_multimodal_rerank.models.visualized_bge.processing import crop_image, normalize_crops
+from llama_index_multimodal_rerank import ImageText, load_image_nodes, milvus_store
+from llama_index_multimodal_rerank.embeddings.image_text_embedding import ImageTextEmbedding
 
-from ._checkpoints import visualized_bge_folder
 from ._common import (
     MIB,
     alternate,
@@ -45,94 +43,76 @@ from ._common import (
     write_jpegs,
     write_report,
 )
+from ._embedders import EMBEDDERS, Content, Embedder
 
 FLAT_SIZE = (96, 72)
 FLAT_FILES = 100
 MODEL_BATCHES = 16
 
 Vectors = npt.NDArray[np.float32]
-Content = tuple[str, Path | None]
 
 
 class OneByOne:
-    """The baseline: tokenize, decode, crop, run the module on one item, and again for the next.
+    """The baseline: tokenize, decode, preprocess, run the module on one item, and again for the next.
 
     Args:
-        bge: the model.
+        embedder: the model.
     """
 
-    def __init__(self, bge: VisualizedBGE) -> None:
-        self.bge = bge
-
-    def inputs(self, text: str, path: Path | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Return ids, mask and pixels of one item, each with a batch of one."""
-        bge = self.bge
-        ids, mask = (each.to(bge.device) for each in bge.tokenizer.pad(bge.tokenizer([text])))
-        if path is None:
-            return ids, mask, None
-        crop = crop_image(Image.open(path), bge.model.config.vision.image_size)
-        pixels = normalize_crops(torch.from_numpy(crop[None].copy()).to(bge.device)).to(bge.dtype)
-        return ids, mask, pixels
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
 
     def __call__(self, contents: Sequence[Content]) -> Vectors:
         """Embed items, normalised."""
         vectors = []
         with torch.inference_mode():
-            for text, path in contents:
-                vector = self.bge.model(*self.inputs(text, path)).float()
+            for content in contents:
+                vector = self.embedder.module(*self.embedder.inputs([content])).float()
                 vectors.append(torch.nn.functional.normalize(vector, dim=-1).cpu().numpy())
         return np.concatenate(vectors)
 
 
-def make_texts(bge: VisualizedBGE, count: int) -> list[str]:
+def make_texts(embedder: Embedder, count: int) -> list[str]:
     """Make texts of 3 to 24 words that the tokenizer knows."""
-    words = sorted(word for word in bge.tokenizer.tokenizer.get_vocab() if word.isalpha() and len(word) > 2)
+    vocabulary = {word.removesuffix("</w>") for word in embedder.tokenizer.tokenizer.get_vocab()}
+    words = sorted(word for word in vocabulary if word.isalpha() and len(word) > 2)
     rng = np.random.default_rng(0)
     return [" ".join(rng.choice(words, length)) for length in rng.integers(3, 25, count)]
 
 
-def count_flops(plain: OneByOne, contents: Sequence[Content]) -> int:
+def count_flops(embedder: Embedder, contents: Sequence[Content]) -> int:
     """Count what the model has to do for the items, without padding; equal shapes are counted once."""
     by_shape: dict[tuple[int, bool], int] = {}
     total = 0
     with torch.no_grad():
         for text, path in contents:
-            shape = len(plain.bge.tokenizer([text])[0]), path is not None
+            shape = len(embedder.tokenizer([text])[0]), path is not None
             if shape not in by_shape:
-                inputs = plain.inputs(text, path)
-                by_shape[shape] = flops_of(lambda inputs=inputs: plain.bge.model(*inputs))  # type: ignore[misc]
+                inputs = embedder.inputs([(text, path)])
+                by_shape[shape] = flops_of(lambda inputs=inputs: embedder.module(*inputs))  # type: ignore[misc]
             total += by_shape[shape]
     return total
-
-
-def is_released_size(bge: VisualizedBGE) -> bool:
-    """Say whether the model is as large as one of the released ones."""
-    config = bge.model.config
-    return any((config.text, config.vision) == (released.text, released.vision) for released in RELEASED)
 
 
 class BareModel:
     """The module alone, on items that are prepared, batched and on the device already.
 
     Args:
-        bge: the model.
+        embedder: the model.
         contents: the items, all of one kind; batches are taken from them while there are not more than 16.
         batch_size: items of a batch.
     """
 
-    def __init__(self, bge: VisualizedBGE, contents: Sequence[Content], batch_size: int) -> None:
-        self.model = bge.model
-        self.batches = []
-        plain = OneByOne(bge)
+    def __init__(self, embedder: Embedder, contents: Sequence[Content], batch_size: int) -> None:
+        self.model = embedder.module
         contents = contents[: MODEL_BATCHES * batch_size]
         self.items = len(contents)
-        ids = bge.tokenizer([text for text, _ in contents])
+        ids = embedder.tokenizer([text for text, _ in contents])
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-        for start in range(0, len(order), batch_size):
-            own = order[start : start + batch_size]
-            tokens, mask = (each.to(bge.device) for each in bge.tokenizer.pad([ids[i] for i in own]))
-            pixels = [each for i in own if (each := plain.inputs(*contents[i])[2]) is not None]
-            self.batches.append((tokens, mask, torch.cat(pixels) if pixels else None))
+        self.batches = [
+            embedder.inputs([contents[i] for i in order[start : start + batch_size]])
+            for start in range(0, len(order), batch_size)
+        ]
 
     def __call__(self) -> None:
         """Run all batches."""
@@ -148,7 +128,7 @@ def as_text(content: Content) -> str:
 
 
 def measure(
-    kind: str, contents: Sequence[Content], ours: VisualizedBGEEmbedding, plain: OneByOne, options: Any
+    kind: str, contents: Sequence[Content], ours: ImageTextEmbedding, plain: OneByOne, options: Any
 ) -> dict[str, Any]:
     """Measure one kind of item: baseline, ours, and the module alone."""
     few = contents[: options.baseline_items]
@@ -165,9 +145,9 @@ def measure(
     plain(few[:2])
     with peak_device_memory(options.device) as memory:
         batched()
-    model = BareModel(ours.model, contents, options.batch_size)
+    model = BareModel(type(plain.embedder)(ours.model), contents, options.batch_size)
     model()
-    flops = count_flops(plain, contents) / len(contents)
+    flops = count_flops(plain.embedder, contents) / len(contents)
     seconds = alternate(
         {"baseline": baseline, "ours": batched, "model": model}, options.repeats, options.device
     )
@@ -195,11 +175,12 @@ def measure(
 
 
 def end_to_end(
-    files: Sequence[Path], ours: VisualizedBGEEmbedding, baseline_seconds: float, options: Any
+    files: Sequence[Path], ours: ImageTextEmbedding, baseline_seconds: float, options: Any
 ) -> dict[str, Any]:
     """Bring a folder of JPEG files into Milvus Lite."""
     folder, count = files[0].parent, len(files)
-    model = BareModel(ours.model, [("", path) for path in files], options.batch_size)
+    embedder = EMBEDDERS[options.model](ours.model)
+    model = BareModel(embedder, [("", path) for path in files], options.batch_size)
     pipeline = IngestionPipeline(transformations=[ours], disable_cache=True)
     model()
     times: dict[str, list[float]] = {"model": [], "load_nodes": [], "embed": [], "insert": []}
@@ -230,7 +211,7 @@ def end_to_end(
     }
 
 
-def flat(ours: VisualizedBGEEmbedding, count: int, folder: Path) -> dict[str, Any]:
+def flat(ours: ImageTextEmbedding, count: int, folder: Path) -> dict[str, Any]:
     """Embed many small pictures and see whether memory grows."""
     files = write_jpegs(folder, min(FLAT_FILES, count), FLAT_SIZE)
     items = [ImageText("", files[i % len(files)]) for i in range(count)]
@@ -252,7 +233,9 @@ def flat(ours: VisualizedBGEEmbedding, count: int, folder: Path) -> dict[str, An
 def main() -> None:
     """Parse arguments, measure, print tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", choices=["base", "m3"], default="base", help="size of the seeded one")
+    parser.add_argument(
+        "--model", choices=list(EMBEDDERS), default="base", help="Visualized BGE (base, m3) or MagicLens"
+    )
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint, or where to keep the seeded one")
     parser.add_argument("--items", type=int, help="of each kind; default: 128, on a GPU 4096")
     parser.add_argument("--baseline-items", type=int, help="default: 16, on a GPU 128")
@@ -271,9 +254,10 @@ def main() -> None:
     dtype = str(options.dtype).removeprefix("torch.")
     with tempfile.TemporaryDirectory() as temporary:
         place = options.checkpoint or Path(temporary) / "model"
+        family = EMBEDDERS[options.model]
         if not place.is_file():
-            visualized_bge_folder(place, model=options.model, tiny=options.tiny)
-        ours = VisualizedBGEEmbedding(
+            family.write_folder(place, options.model, tiny=options.tiny)
+        ours = family.embedding(
             model_name=str(place),
             device=str(options.device),
             dtype=dtype,
@@ -282,8 +266,8 @@ def main() -> None:
         )
         report: dict[str, Any] = {
             "machine": machine(options.device),
-            "model": ours.model.model.config.name,
-            "full_size": is_released_size(ours.model),
+            "model": ours.fingerprint["model"],
+            "full_size": family(ours.model).is_released_size(),
             "dtype": dtype,
             "torch_compile": options.torch_compile,
             "batch_size": options.batch_size,
@@ -293,14 +277,14 @@ def main() -> None:
             report["flat"] = flat(ours, options.flat, Path(temporary) / "pictures")
             print_flat(report["flat"])
         else:
-            reference = VisualizedBGE.from_pretrained(place, device=options.device, dtype="float32")
+            reference = family(family.load(place, options.device))
             compare(ours, reference, Path(temporary) / "pictures", report, options)
         report["peak_rss"] = peak_rss()
     write_report(options.json, report)
 
 
 def compare(
-    ours: VisualizedBGEEmbedding, reference: VisualizedBGE, folder: Path, report: dict[str, Any], options: Any
+    ours: ImageTextEmbedding, reference: Embedder, folder: Path, report: dict[str, Any], options: Any
 ) -> None:
     """Measure all kinds and the way into Milvus, and print it."""
     options.ceilings = ceilings([torch.float32, options.dtype], options.device, tiny=options.tiny)
@@ -315,7 +299,7 @@ def compare(
         "image_text": list(zip(texts, files, strict=True)),
         "text": [(text, None) for text in texts],
     }
-    report["results"] = [measure(kind, contents, ours, plain, options) for kind, contents in kinds.items()]
+    report["results"] = [measure(kind, kinds[kind], ours, plain, options) for kind in reference.kinds]
     baseline = report["results"][0]["items_per_s"]["baseline"]
     decoding = timed(
         lambda: [ours.model.preprocess(Image.open(path)) for path in files], options.device

@@ -5,6 +5,7 @@ Nothing here is needed to use the package; read the scripts, they call its publi
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,12 @@ from pathlib import Path
 from llama_index.core.schema import NodeWithScore
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from llama_index_multimodal_rerank import ImageTextQuery, VisualizedBGEEmbedding, load_image
+from llama_index_multimodal_rerank import (
+    ImageTextQuery,
+    MagicLensEmbedding,
+    VisualizedBGEEmbedding,
+    load_image,
+)
 from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue, draw_query_picture
 from llama_index_multimodal_rerank.demo.drawing.looks import Look
 
@@ -66,6 +72,13 @@ def example_embedding() -> VisualizedBGEEmbedding:
         print("=" * 88)
         return VisualizedBGEEmbedding(model_name="demo")
     return embed_model
+
+
+def embedding_of(model_name: str) -> MagicLensEmbedding | VisualizedBGEEmbedding:
+    """Return the embedding of a model: MagicLens if it is called so, else Visualized BGE."""
+    is_magiclens = re.search("magic_?lens", model_name.lower()) is not None
+    embedding = MagicLensEmbedding if is_magiclens else VisualizedBGEEmbedding
+    return embedding(model_name=model_name, show_progress_bar=True)
 
 
 def print_hits(title: str, hits: Sequence[NodeWithScore]) -> None:

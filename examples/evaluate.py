@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from _common import OUTPUT, file_name
+from _common import OUTPUT, embedding_of, file_name
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.evaluation.retrieval.metrics import MRR, NDCG, HitRate
 from llama_index.core.ingestion import IngestionPipeline
@@ -30,8 +30,8 @@ from tqdm import tqdm
 
 from llama_index_multimodal_rerank import (
     ImageTextQuery,
+    MagicLensEmbedding,
     Phi3VisionRerank,
-    VisualizedBGEEmbedding,
     load_image_nodes,
     milvus_store,
 )
@@ -53,7 +53,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="demo", help="Visualized BGE: hub name, checkpoint file or folder")
+    parser.add_argument(
+        "--model",
+        default="demo",
+        help="Visualized BGE: hub name, file or folder; MagicLens: magiclens-base, a path like it",
+    )
     parser.add_argument("--reranker", default="demo", help="Phi-3 Vision: hub name or folder; '' for none")
     parser.add_argument("--products", type=int, default=900, help="pictures of the catalogue")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of composed queries, about 120 each")
@@ -71,7 +75,11 @@ def main() -> None:
         other_rounds=options.other_rounds,
         seed=options.seed,
     )
-    embed_model = VisualizedBGEEmbedding(model_name=options.model, show_progress_bar=True)
+    embed_model = embedding_of(options.model)
+    if isinstance(embed_model, MagicLensEmbedding):
+        asked = [question for question in questions if question.picture is not None]
+        print(f"MagicLens embeds no text alone: {len(questions) - len(asked)} questions are left out.")
+        questions = asked
     store = milvus_store(
         str(OUTPUT / "evaluation.db"), embed_model, collection_name="evaluation", overwrite=True
     )

@@ -15,7 +15,15 @@ import argparse
 import time
 from pathlib import Path
 
-from _common import OUTPUT, QueryResult, demo_catalogue, demo_queries, draw_asked, print_asked
+from _common import (
+    OUTPUT,
+    QueryResult,
+    demo_catalogue,
+    demo_queries,
+    draw_asked,
+    embedding_of,
+    print_asked,
+)
 from _report import write_report
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
@@ -23,13 +31,16 @@ from llama_index.core.ingestion import IngestionPipeline
 from llama_index_multimodal_rerank import (
     ImageTextQuery,
     Phi3VisionRerank,
-    VisualizedBGEEmbedding,
     load_image_nodes,
     milvus_store,
 )
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--model", default="demo", help="Visualized BGE: hub name, checkpoint file or folder")
+parser.add_argument(
+    "--model",
+    default="demo",
+    help="Visualized BGE: hub name, file or folder; MagicLens: magiclens-base, or a path like it",
+)
 parser.add_argument("--reranker", default="demo", help="Phi-3 Vision: hub name or folder; '' for none")
 parser.add_argument("--strategy", choices=["listwise", "first_token"], default="listwise")
 parser.add_argument("--images", type=Path, help="folder of pictures (default: a catalogue that is drawn)")
@@ -53,7 +64,7 @@ if options.query_image or options.query_text:
 else:
     queries = demo_queries()
 
-embed_model = VisualizedBGEEmbedding(model_name=options.model, show_progress_bar=True)
+embed_model = embedding_of(options.model)
 store = milvus_store(
     options.uri, embed_model, token=options.token, collection_name="quickstart", overwrite=True
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.folders import load_image_nodes as load_image_nodes
+    from .embeddings.magiclens import MagicLensEmbedding as MagicLensEmbedding
     from .embeddings.sparse import BGEM3SparseEmbedding as BGEM3SparseEmbedding
     from .embeddings.visualized_bge import VisualizedBGEEmbedding as VisualizedBGEEmbedding
     from .images.access import load_image as load_image
@@ -47,6 +48,7 @@ _DEFINED_IN = {
     "ImageTextQuery": "schema.query",
     "LlamaIndexVLM": "vlm.llama_index",
     "LocalPhi3Vision": "vlm.phi3_vision",
+    "MagicLensEmbedding": "embeddings.magiclens",
     "MilvusDiskError": "milvus.clients",
     "MilvusUnavailableError": "milvus.clients",
     "ModelCallError": "vlm.calls",

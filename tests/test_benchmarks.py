@@ -69,6 +69,18 @@ def test_embed(tmp_path: Path) -> None:
     assert report["peak_rss"] > 100e6  # torch alone takes more
 
 
+def test_embed_magiclens(tmp_path: Path) -> None:
+    arguments = ("--tiny", "--items", "6", "--baseline-items", "3", "--repeats", "1")
+    report, output = run("embed", tmp_path, *CPU, *SMALL, *arguments, "--model", "magiclens-base")
+    assert report["full_size"] is False
+    results = {each["kind"]: each for each in report["results"]}
+    assert list(results) == ["image", "image_text"]  # it embeds no text alone
+    assert all(each["least_cosine_to_baseline"] >= 0.999 for each in results.values())
+    assert results["image_text"]["gflop_per_item"] > results["image"]["gflop_per_item"] > 0
+    assert report["end_to_end"]["items"] == 6
+    assert report["model"] in output
+
+
 def test_embed_flat(tmp_path: Path) -> None:
     report, output = run("embed", tmp_path, *CPU, "--tiny", "--flat", "30")
     flat = report["flat"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support import magiclens_golden
 from support.machine import run_script
 from support.tiny_phi3_vision import write_folder
 
@@ -97,6 +98,18 @@ def test_quickstart_on_the_users_own_folder_and_model(
     assert "Audit of the answer" in report
     assert (tmp_path / "mine.db").exists()
     assert "demo" not in output
+
+
+def test_quickstart_with_magiclens(tmp_path: Path, pictures: list[Path]) -> None:
+    output = run(
+        "quickstart.py",
+        tmp_path,
+        *("--images", str(pictures[0].parent), "--query-image", str(pictures[3]), "--top-k", "2"),
+        *("--model", str(magiclens_golden.write_folder(tmp_path / "magiclens", magiclens_golden.TINY[0]))),
+        *("--reranker", "", "--uri", "mine.db"),
+    )
+    assert "Indexed 6 pictures, skipped 0." in output
+    assert "1. 1.000  picture-3.png" in output  # a picture without words is the catalogue's own
 
 
 def test_quickstart_needs_a_query_for_the_users_pictures(tmp_path: Path) -> None:

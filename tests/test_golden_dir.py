@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from support.golden import PUBLIC, golden_root
+from support.golden_maker.magiclens import make_magiclens
 from support.golden_maker.phi3_vision import make_phi3_vision
 from support.golden_maker.visualized_bge import make_visualized_bge
 
 TESTS = Path(__file__).parent
 # those that compare with recorded numbers; CI runs the whole core with another set
 COMPARING = (
+    "magiclens/test_checkpoint.py",
+    "magiclens/test_full_size.py",
+    "magiclens/test_golden.py",
     "visualized_bge/test_configuration.py",
     "visualized_bge/test_golden.py",
     "phi3_vision/test_generation.py",
@@ -46,6 +50,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     make_visualized_bge(folder / "visualized_bge", seed=3)
     make_phi3_vision(folder / "phi3_vision", seed=3)
+    make_magiclens(folder / "magiclens", seed=3)
     torch.set_num_threads(threads)
     return folder
 
@@ -63,7 +68,8 @@ def test_golden_tests_pass_with_another_set(other: Path, tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
     assert f"golden sets: {other / 'visualized_bge'}, {other / 'phi3_vision'}" in done.stdout
-    for case in ("little_bert-it_edit", "little_xlmr-it_edit", "veil_nc6"):
+    assert str(other / "magiclens") in done.stdout
+    for case in ("little_lens-it_edit", "little_bert-it_edit", "little_xlmr-it_edit", "veil_nc6"):
         assert case in done.stdout
 
 

@@ -60,11 +60,6 @@ class VisualizedBGEEmbedding(ImageTextEmbedding):
         "model in this package that was trained on drawings and knows nothing else. For a folder called "
         "demo write './demo'.",
     )
-    torch_compile: bool = Field(
-        default=False,
-        description="Compile the model's layers with torch.compile: faster once half a minute or more has "
-        "gone into it. Needs a C++ compiler where the model runs on a CPU.",
-    )
 
     @classmethod
     def class_name(cls) -> str:
@@ -85,15 +80,6 @@ class VisualizedBGEEmbedding(ImageTextEmbedding):
     def _load(self) -> VisualizedBGE:
         from ..models.visualized_bge import VisualizedBGE
 
-        model = VisualizedBGE.from_pretrained(
-            checkpoint_folder("embedder") if self.model_name == DEMO else self.model_name,
-            device=self.device,
-            dtype=self.dtype,
-            cache_folder=self.cache_folder,
-            revision=self.revision,
-            # None leaves the decision to HF_HUB_OFFLINE.
-            local_files_only=self.local_files_only or None,
-        )
-        if self.torch_compile:
-            model.compile()
+        name = checkpoint_folder("embedder") if self.model_name == DEMO else self.model_name
+        model: VisualizedBGE = self._from_pretrained(VisualizedBGE, name)
         return model

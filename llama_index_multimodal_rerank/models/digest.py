@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+# Elements that are hashed in one type; every digest depends on it.
 _CHUNK = 2**22
+# Elements that are converted at a time, few, to need no second copy of a large table.
+_PIECE = 2**17
 
 
 def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -25,18 +28,29 @@ def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """
     names = sorted(tensors)
     with ThreadPoolExecutor() as pool:  # hashlib and torch let other threads run
-        digests = pool.map(lambda name: _tensor_digest(tensors[name]), names)
-        lines = [
-            f"{name} {list(tensors[name].shape)} {digest}\n"
-            for name, digest in zip(names, digests, strict=True)
-        ]
+        digests = pool.map(lambda name: tensor_digest(tensors[name]), names)
+        return combined_digest(
+            {name: (tensors[name].shape, digest) for name, digest in zip(names, digests, strict=True)}
+        )
+
+
+def combined_digest(digests: Mapping[str, tuple[Sequence[int], str]]) -> str:
+    """Return what :func:`weights_digest` does, of tensors that were digested one by one.
+
+    Args:
+        digests: shape and :func:`tensor_digest` of every tensor, by name.
+    """
+    lines = [f"{name} {list(shape)} {digest}\n" for name, (shape, digest) in sorted(digests.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _tensor_digest(tensor: torch.Tensor) -> str:
+def tensor_digest(tensor: torch.Tensor) -> str:
+    """Return the SHA-256 over the values of one tensor, on the CPU; 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for chunk in torch.split(tensor.flatten(), _CHUNK):  # in pieces, to need no second copy of a large table
-        values, half = chunk.float(), chunk.half()
+    for chunk in torch.split(tensor.flatten(), _CHUNK):
+        pieces = torch.split(chunk, _PIECE)
         # The shortest type that holds the values: half the bytes to hash for the released weights.
-        digest.update((half if torch.equal(half.float(), values) else values).numpy().data)
+        is_half = all(torch.equal(piece.half().float(), piece.float()) for piece in pieces)
+        for piece in pieces:
+            digest.update((piece.half() if is_half else piece.float()).numpy().data)
     return digest.hexdigest()

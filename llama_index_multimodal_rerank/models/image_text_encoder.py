@@ -73,6 +73,10 @@ class ImageTextEncoder(ABC):
         """Tokens a picture takes in the model."""
 
     @abstractmethod
+    def _layers(self) -> Sequence[torch.nn.Module]:
+        """Return the layers that :meth:`compile` compiles, those of a kind one after the other."""
+
+    @abstractmethod
     def _token_limit(self, index: int, entry: Entry, tokens: Int64Array) -> int:
         """Return how many tokens of an item's text the model reads; raise where it has no embedding."""
 
@@ -164,6 +168,15 @@ class ImageTextEncoder(ABC):
                     )
                 progress.update(len(batch))
         return embeddings
+
+    def compile(self) -> None:
+        """Have torch compile the model's layers when they are next used.
+
+        That takes from half a minute on, once for all layers of a kind, and needs a C++ compiler where the
+        model runs on a CPU. Embeddings differ by rounding.
+        """
+        for layer in self._layers():
+            layer.compile(dynamic=True)
 
     def _tokenize(self, entries: Sequence[Entry]) -> list[Int64Array]:
         ids: list[Int64Array] = []

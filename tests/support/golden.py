@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 PUBLIC = Path(__file__).parents[1] / "golden"
-SETS = ("visualized_bge", "phi3_vision", "bge_m3_sparse")
+SETS = ("visualized_bge", "phi3_vision", "bge_m3_sparse", "magiclens")
 
 
 def golden_root(name: str) -> Path:

@@ -7,21 +7,19 @@ Model card: https://huggingface.co/BAAI/bge-visualized
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..config_values import check_object, check_values, read_json_object
+from ..json_config import build_dataclass, check_fields, check_heads, write_json_object
 
 if TYPE_CHECKING:
     from transformers import BertConfig, XLMRobertaConfig
 
 MODEL_TYPE = "visualized_bge"
 TEXT_MODEL_TYPES = ("bert", "xlm-roberta")
-
-_C = TypeVar("_C", "TextConfig", "VisionConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ class TextConfig:
                 f"The text model has model_type {self.model_type!r}; Visualized BGE is built on "
                 f"{' or '.join(map(repr, TEXT_MODEL_TYPES))}."
             )
-        _check_heads("text", self.hidden_size, self.num_attention_heads)
+        check_heads("text", self.hidden_size, self.num_attention_heads)
         if self.max_tokens < 2:
             raise ValueError(
                 f"{self.max_position_embeddings} text positions with padding id {self.pad_token_id} do not "
@@ -121,7 +119,7 @@ class VisionConfig:
 
     def __post_init__(self) -> None:
         check_values(self)
-        _check_heads("vision", self.hidden_size, self.num_attention_heads)
+        check_heads("vision", self.hidden_size, self.num_attention_heads)
         if (width := self.hidden_size // self.num_attention_heads) % 4:
             raise ValueError(
                 f"The vision heads are {width} wide; sines and cosines of two axes need a multiple of 4."
@@ -189,7 +187,7 @@ class VisualizedBGEConfig:
         if model_type in TEXT_MODEL_TYPES:
             released = BASE_EN_V1_5 if model_type == "bert" else M3
             known = {field.name for field in dataclasses.fields(TextConfig)}
-            text = _build(TextConfig, {key: value for key, value in data.items() if key in known})
+            text = build_dataclass(TextConfig, {key: value for key, value in data.items() if key in known})
             return cls(name=released.name, text=text, vision=released.vision)
         if model_type != MODEL_TYPE:
             raise ValueError(
@@ -197,11 +195,11 @@ class VisualizedBGEConfig:
                 f"model alone, {' or '.join(map(repr, TEXT_MODEL_TYPES))}."
             )
         expected = {"model_type", "name", "text_config", "vision_config"}
-        _check_fields("config.json", set(data), required=expected, known=expected)
+        check_fields("config.json", set(data), required=expected, known=expected)
         return cls(
             name=data["name"],
-            text=_build(TextConfig, check_object("text_config", data["text_config"])),
-            vision=_build(VisionConfig, check_object("vision_config", data["vision_config"])),
+            text=build_dataclass(TextConfig, check_object("text_config", data["text_config"])),
+            vision=build_dataclass(VisionConfig, check_object("vision_config", data["vision_config"])),
         )
 
     @classmethod
@@ -218,29 +216,7 @@ class VisualizedBGEConfig:
 
     def to_json_file(self, path: Path) -> None:
         """Write ``config.json``."""
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-
-
-def _build(config_class: type[_C], data: Mapping[str, Any]) -> _C:
-    fields = dataclasses.fields(config_class)
-    required = {field.name for field in fields if field.default is dataclasses.MISSING}
-    _check_fields(config_class.__name__, set(data), required=required, known={field.name for field in fields})
-    return config_class(**data)
-
-
-def _check_fields(where: str, given: set[str], *, required: set[str], known: set[str]) -> None:
-    # An unknown field may switch on something this model does not have: it must not be dropped.
-    if missing := sorted(required - given):
-        raise ValueError(f"{where} lacks {', '.join(missing)}.")
-    if unknown := sorted(given - known):
-        raise ValueError(
-            f"{where} has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}."
-        )
-
-
-def _check_heads(which: str, hidden_size: int, heads: int) -> None:
-    if hidden_size % heads:
-        raise ValueError(f"The {which} hidden_size {hidden_size} is not a multiple of its {heads} heads.")
+        write_json_object(path, self.to_dict())
 
 
 BASE_EN_V1_5 = VisualizedBGEConfig(

@@ -111,15 +111,6 @@ class VisualizedBGE(ImageTextEncoder):
         self.model.config.to_json_file(folder / CONFIG_NAME)
         save_model(self.model, folder / WEIGHTS_NAME)
 
-    def compile(self) -> None:
-        """Have torch compile the layers of both encoders when they are next used.
-
-        That takes from half a minute on, once for all layers of a kind, and needs a C++ compiler where the
-        model runs on a CPU. Embeddings differ by rounding.
-        """
-        for layer in (*self.model.vision.eva.blocks, *self.model.text.encoder.layer):
-            layer.compile(dynamic=True)
-
     def preprocess(self, image: Image.Image) -> Uint8Array:
         """Return what the model sees of a picture, which :meth:`encode` takes in its place.
 
@@ -176,6 +167,9 @@ class VisualizedBGE(ImageTextEncoder):
             "preprocessing": f"{PREPROCESSING_ID}-{self.model.config.vision.image_size}",
             "dim": str(self.dim),
         }
+
+    def _layers(self) -> Sequence[torch.nn.Module]:
+        return [*self.model.vision.eva.blocks, *self.model.text.encoder.layer]
 
     def _token_limit(self, index: int, entry: Entry, tokens: Int64Array) -> int:
         if entry.image is not None:

@@ -5,5 +5,6 @@
 
 Its numbers come from this package itself. So they show nothing about the models; they show that no test has
 the public set written into it. What the format fixes stays: Phi-3 Vision's tiles of 336 pixels with 24 x 24
-patches, Visualized BGE's crops of 224, and what is said there about the published full-size models.
+patches, the 224 pixels of Visualized BGE and MagicLens, CLIP's tokenizer, and what is said there about the
+published full-size models.
 """

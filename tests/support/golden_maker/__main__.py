@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from . import __doc__ as about
+from .magiclens import make_magiclens
 from .phi3_vision import make_phi3_vision
 from .visualized_bge import make_visualized_bge
 
@@ -18,3 +19,4 @@ options = parser.parse_args()
 torch.set_num_threads(1)  # small models lose more by threads than they gain
 make_visualized_bge(options.folder / "visualized_bge", options.seed)
 make_phi3_vision(options.folder / "phi3_vision", options.seed)
+make_magiclens(options.folder / "magiclens", options.seed)
