@@ -189,11 +189,13 @@ class VisualizedBGE(ImageTextEncoder):
 
     def _embed(self, ids: Sequence[Int64Array], images: Sequence[ImageArray]) -> torch.Tensor:
         input_ids, attention_mask = self.tokenizer.pad(ids)
+        # Pictures alone are all of one length: nothing is padded, and torch may take its fastest kernels.
+        padded = len({len(tokens) for tokens in ids}) > 1
         pixel_values = None
         if images:
             crops = self._to_device(torch.from_numpy(np.stack(images)))
             pixel_values = normalize_crops(crops).to(self.dtype)
         embeddings: torch.Tensor = self.model(
-            self._to_device(input_ids), self._to_device(attention_mask), pixel_values
+            self._to_device(input_ids), self._to_device(attention_mask) if padded else None, pixel_values
         )
         return embeddings

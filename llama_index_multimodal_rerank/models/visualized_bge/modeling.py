@@ -5,11 +5,12 @@ Paper: VISTA: Visualized Text Embedding For Universal Multi-Modal Retrieval, htt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from ..attention import attend, register_attention
 from .vision import EvaTower, import_timm
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class VisualizedBGEModel(nn.Module):
 
         self.config = config
         text_config = config.text.to_transformers()
+        text_config._attn_implementation = register_attention()
         self.text = (
             BertModel(text_config) if isinstance(text_config, BertConfig) else XLMRobertaModel(text_config)
         )
@@ -48,27 +50,55 @@ class VisualizedBGEModel(nn.Module):
     def forward(
         self,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Embed a batch of texts, or of pictures with a text each.
 
+        The last layer is computed for the first token alone, which is all that is read of it.
+
         Args:
             input_ids: token ids with their special tokens, padded on the right, (batch, tokens). A picture
                 alone comes with the ids of the empty text.
-            attention_mask: 1 for tokens, 0 for padding, (batch, tokens).
+            attention_mask: 1 for tokens, 0 for padding, (batch, tokens); None where nothing is padded.
             pixel_values: normalised pictures, (batch, 3, side, side), or None for texts alone.
 
         Returns:
             The last hidden state of the first token, not normalised, (batch, dim).
         """
+        hidden, mask = self._embed_tokens(input_ids, attention_mask, pixel_values)
+        *layers, last = self.text.encoder.layer
+        for layer in layers:
+            hidden = layer(hidden, mask)
+        return first_token(last, hidden, mask)
+
+    def last_hidden_state(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the last hidden states of all tokens, (batch, patches + tokens, dim); see :meth:`forward`."""
+        hidden, mask = self._embed_tokens(input_ids, attention_mask, pixel_values)
+        return torch.as_tensor(self.text.encoder(hidden, attention_mask=mask).last_hidden_state)
+
+    def _embed_tokens(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, pixel_values: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return what the text encoder's layers take.
+
+        Returns:
+            Token embeddings, (batch, patches + tokens, dim), and which of them count for all others, bool,
+            (batch, 1, 1, patches + tokens), or None for all.
+        """
         if pixel_values is None:
             hidden = self.text.embeddings(input_ids=input_ids, token_type_ids=torch.zeros_like(input_ids))
         else:
-            hidden = self._embed_with_image(input_ids, pixel_values)  # (batch, patches + tokens, dim)
-            patches = hidden.shape[1] - input_ids.shape[1]
-            attention_mask = nn.functional.pad(attention_mask, (patches, 0), value=1)
-        return self._encode(hidden, attention_mask)[:, 0]
+            hidden = self._embed_with_image(input_ids, pixel_values)
+        if attention_mask is None:
+            return hidden, None
+        patches = hidden.shape[1] - input_ids.shape[1]
+        return hidden, nn.functional.pad(attention_mask.bool(), (patches, 0), value=True)[:, None, None]
 
     def embed_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Turn pictures into tokens of the text encoder, as they stand behind its first token.
@@ -99,13 +129,27 @@ class VisualizedBGEModel(nn.Module):
         )  # (batch, tokens, dim)
         return torch.cat([text[:, :1], image, text[:, 1:]], dim=1)
 
-    def _encode(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        from transformers.masking_utils import create_bidirectional_mask
 
-        # positional, because the name of the second argument differs between transformers releases
-        mask = create_bidirectional_mask(self.text.config, hidden, attention_mask)
-        output = self.text.encoder(hidden, attention_mask=mask)
-        return torch.as_tensor(output.last_hidden_state)
+def first_token(layer: nn.Module, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Compute a layer of BERT or XLM-RoBERTa for its first token: what the whole layer would give there.
+
+    Args:
+        layer: ``BertLayer`` or ``XLMRobertaLayer``.
+        hidden: its input, (batch, tokens, dim).
+        mask: bool, True where a token counts, (batch, 1, 1, tokens), or None for all.
+
+    Returns:
+        (batch, dim).
+    """
+    attention: Any = layer.attention
+    first = hidden[:, :1]
+    query, key, value = (
+        each.unflatten(-1, (attention.self.num_attention_heads, -1)).transpose(1, 2)
+        for each in (attention.self.query(first), attention.self.key(hidden), attention.self.value(hidden))
+    )  # (batch, heads, 1 or tokens, head width)
+    mixed = attend(query, key, value, mask).transpose(1, 2).flatten(2)  # (batch, 1, dim)
+    feed_forward: Any = layer.feed_forward_chunk
+    return torch.as_tensor(feed_forward(attention.output(mixed, first)))[:, 0]
 
 
 def meta_model(config: VisualizedBGEConfig) -> VisualizedBGEModel:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from .rotary import attention_of, rotary_factors
+
 if TYPE_CHECKING:
     from .configuration import VisionConfig
 
@@ -46,6 +48,14 @@ class EvaTower(nn.Module):
             scale_attn_inner=True,
             use_rot_pos_emb=True,
         )
+        attention_of(
+            self.eva.blocks,
+            dim=config.hidden_size,
+            num_heads=config.num_attention_heads,
+            qkv_fused=False,
+            norm_layer=partial(layer_norm, eps=config.layer_norm_eps),
+        )
+        self.heads = config.num_attention_heads
         # Made on the CPU even while the parameters are on the meta device: no state dict fills it.
         with torch.device("cpu"):
             self.eva.rope = rope_class(
@@ -74,10 +84,12 @@ class EvaTower(nn.Module):
         Returns:
             Tokens before the tower's final norm, (batch, patches, width).
         """
-        (tokens,) = self.eva.forward_intermediates(
-            pixel_values, indices=1, norm=False, output_fmt="NLC", intermediates_only=True
-        )
-        return torch.as_tensor(tokens)
+        patches = self.eva.patch_embed(pixel_values)  # (batch, patches, width)
+        tokens = torch.cat([self.eva.cls_token.expand(len(patches), -1, -1), patches], 1) + self.eva.pos_embed
+        factors = rotary_factors(self.rope_table, self.heads)
+        for block in self.eva.blocks:
+            tokens = block(tokens, rope=factors)
+        return torch.as_tensor(tokens[:, 1:])
 
 
 def import_timm() -> tuple[Any, Any, Any]:

@@ -167,7 +167,7 @@ def test_steps_in_between(load: Callable[[str], VisualizedBGE], model: str) -> N
             images = trace[kind].get("images", [])
             ids, mask = bge.tokenizer.pad(bge.tokenizer(trace[kind]["texts"]))
             with torch.inference_mode():
-                bge.model(ids, mask, pixels(images) if images else None)
+                bge.model.last_hidden_state(ids, mask, pixels(images) if images else None)
             for step in steps:
                 actual = seen[step][0]
                 if rows != "all":
