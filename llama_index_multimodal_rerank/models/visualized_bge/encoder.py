@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..cuda_graphs import GraphCache
 from ..digest import weights_digest
 from ..errors import CheckpointError
 from ..fast_tokenizer import Int64Array
@@ -20,7 +21,14 @@ from ..image_text_encoder import ImageArray, ImageTextEncoder
 from ..items import Entry
 from .files import WEIGHTS_REPO, open_model_files
 from .modeling import VisualizedBGEModel, meta_model
-from .processing import PREPROCESSING_ID, TextTokenizer, Uint8Array, crop_image, normalize_crops
+from .processing import (
+    PREPROCESSING_ID,
+    SPECIAL_TOKENS,
+    TextTokenizer,
+    Uint8Array,
+    crop_image,
+    normalize_crops,
+)
 from .state_dict import check_config, fill_model, is_used, save_model
 
 logger = logging.getLogger(__name__)
@@ -45,6 +53,9 @@ class VisualizedBGE(ImageTextEncoder):
         self.model = model
         self.tokenizer = tokenizer
         self._weights_sha256 = weights_sha256
+        self._empty_text = torch.from_numpy(tokenizer([""])[0]).to(self.device)
+        on_gpu = self.device.type == "cuda"
+        self._graphs = GraphCache(self._embed_crops, self.device) if on_gpu else None
 
     @classmethod
     def from_pretrained(
@@ -110,6 +121,12 @@ class VisualizedBGE(ImageTextEncoder):
         self.tokenizer.tokenizer.save_pretrained(folder)
         self.model.config.to_json_file(folder / CONFIG_NAME)
         save_model(self.model, folder / WEIGHTS_NAME)
+
+    def compile(self) -> None:
+        """Have torch compile the layers; see :meth:`ImageTextEncoder.compile`."""
+        if self._graphs is not None:  # of the layers as they were
+            self._graphs.clear()
+        super().compile()
 
     def preprocess(self, image: Image.Image) -> Uint8Array:
         """Return what the model sees of a picture, which :meth:`encode` takes in its place.
@@ -187,14 +204,29 @@ class VisualizedBGE(ImageTextEncoder):
             f"image"
         )
 
+    def _embed_crops(self, crops: torch.Tensor) -> torch.Tensor:
+        """Embed pictures alone; captured in CUDA graphs, so nothing is copied from the host here.
+
+        Args:
+            crops: uint8, (batch, side, side, 3), on the device.
+
+        Returns:
+            (batch, dim).
+        """
+        ids = self._empty_text.expand(len(crops), -1)
+        embeddings: torch.Tensor = self.model(ids, None, normalize_crops(crops).to(self.dtype))
+        return embeddings
+
     def _embed(self, ids: Sequence[Int64Array], images: Sequence[ImageArray]) -> torch.Tensor:
         input_ids, attention_mask = self.tokenizer.pad(ids)
         # Pictures alone are all of one length: nothing is padded, and torch may take its fastest kernels.
         padded = len({len(tokens) for tokens in ids}) > 1
         pixel_values = None
         if images:
-            crops = self._to_device(torch.from_numpy(np.stack(images)))
-            pixel_values = normalize_crops(crops).to(self.dtype)
+            crops = self._stack(images)
+            if self._graphs is not None and all(len(tokens) == SPECIAL_TOKENS for tokens in ids):
+                return self._graphs(crops)
+            pixel_values = normalize_crops(self._to_device(crops)).to(self.dtype)
         embeddings: torch.Tensor = self.model(
             self._to_device(input_ids), self._to_device(attention_mask) if padded else None, pixel_values
         )

@@ -78,7 +78,7 @@ class VisualizedBGEModel(nn.Module):
         attention_mask: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the last hidden states of all tokens, (batch, patches + tokens, dim); see :meth:`forward`."""
+        """Return the last states of all tokens, (batch, patches + tokens, dim); else as :meth:`forward`."""
         hidden, mask = self._embed_tokens(input_ids, attention_mask, pixel_values)
         return torch.as_tensor(self.text.encoder(hidden, attention_mask=mask).last_hidden_state)
 

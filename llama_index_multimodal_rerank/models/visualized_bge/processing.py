@@ -7,6 +7,7 @@ each other, when pictures are resized in exactly the same way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 PREPROCESSING_ID = "pillow-bicubic-shorter-side-center-crop-rgb-clip"
 MAX_ASPECT_RATIO = 1000
+SPECIAL_TOKENS = 2
+"""Tokens that the tokenizer puts around a text; all that there is of an empty one."""
 
 Uint8Array = npt.NDArray[np.uint8]
 
@@ -75,9 +78,16 @@ def normalize_crops(crops: torch.Tensor) -> torch.Tensor:
     Returns:
         float32, (batch, 3, side, side).
     """
-    mean = torch.tensor(CLIP_MEAN, device=crops.device).view(3, 1, 1)
-    std = torch.tensor(CLIP_STD, device=crops.device).view(3, 1, 1)
+    mean, std = _clip_statistics(crops.device)
     return (crops.permute(0, 3, 1, 2).float() / 255).sub_(mean).div_(std)
+
+
+@cache
+def _clip_statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    # Kept on the device: a copy from the host would make the host wait, and cannot be part of a CUDA graph.
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(each, device=device).view(3, 1, 1) for each in (CLIP_MEAN, CLIP_STD))
+    return mean, std
 
 
 class TextTokenizer(FastTokenizer):
@@ -101,7 +111,7 @@ class TextTokenizer(FastTokenizer):
             )
         self._pad_id = config.text.pad_token_id
         self._rows = config.text.vocab_size
-        if (special := len(self([""])[0])) != 2:
+        if (special := len(self([""])[0])) != SPECIAL_TOKENS:
             raise ValueError(
                 f"The tokenizer does not belong to {config.name!r}: it puts {special} special tokens around "
                 "a text; the model reads two, one before and one after it."

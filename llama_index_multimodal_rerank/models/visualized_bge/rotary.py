@@ -28,7 +28,8 @@ def rotary_factors(table: torch.Tensor, heads: int) -> torch.Tensor:
     """
     sines, cosines = (half[:, ::2] for half in table.float().chunk(2, -1))
     turns = torch.stack([cosines, sines], -1)  # (patches, head width / 2, 2)
-    still = torch.tensor([1.0, 0.0], device=table.device).expand(1, turns.shape[1], 2)
+    # made on the device: a copy from the host could not be captured in a CUDA graph
+    still = torch.stack([torch.ones_like(sines[:1]), torch.zeros_like(sines[:1])], -1)
     return torch.cat([still, turns]).repeat(1, heads, 1)
 
 
