@@ -17,7 +17,15 @@ R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
 
 
-WORKERS = min(8, os.cpu_count() or 1)
+def available_cores() -> int:
+    """Return how many cores this process may use, which in a container may be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+WORKERS = available_cores()
+"""Threads that decode pictures: one a core, since Pillow decodes and resizes without holding the GIL."""
 
 
 def lag_by_one(items: Iterable[T]) -> Generator[T, None, None]:
