@@ -60,7 +60,7 @@ class StringEmbedding(LocalModelEmbedding):
         """
         vectors = self.model.encode(
             [self._to_item(text) for text in texts],
-            batch_size=self.embed_batch_size,
+            batch_size=self._model_batch_size,
             normalize=self.normalize,
             show_progress=show_progress,
         )

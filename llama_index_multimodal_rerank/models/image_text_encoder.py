@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from .batching import plan_batches
+from .batching import best_batch_sizes, plan_batches
 from .fast_tokenizer import FastTokenizer, Int64Array, truncate
 from .items import Entry, Item, parse_items
 from .prefetch import Prefetcher, lag_by_one
@@ -100,7 +100,7 @@ class ImageTextEncoder(ABC):
         self,
         items: Iterable[Item],
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         normalize: bool = True,
         show_progress: bool = False,
     ) -> Float32Array:
@@ -113,7 +113,9 @@ class ImageTextEncoder(ABC):
         Args:
             items: each a text; or a PIL image, or a function without arguments that returns one, or what
                 :meth:`preprocess` made of one; or a pair ``(text, image)`` of both, whose text may be ``""``.
-            batch_size: items of one forward pass; fewer where they have more than 512 tokens.
+            batch_size: items of one forward pass; fewer where they have more than 512 tokens. None takes
+                what the device is fastest with: on a GPU 128 pictures or 256 texts, on a CPU 8 pictures or
+                32 texts per thread of torch.
             normalize: scale embeddings to length 1, so that their dot product is the cosine similarity.
             show_progress: show a progress bar.
 
@@ -128,15 +130,16 @@ class ImageTextEncoder(ABC):
             torch.OutOfMemoryError: not even one item fits into memory. Batches that do not fit are halved,
                 with one warning in the log.
         """
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        sizes = batch_size or best_batch_sizes(self.device.type, torch.get_num_threads())
         entries = parse_items(items)
         ids = self._tokenize(entries)
         batches = plan_batches(
             [len(tokens) for tokens in ids],
             [entry.image is not None for entry in entries],
             image_tokens=self.image_tokens,
-            batch_size=batch_size,
+            batch_size=sizes,
         )
         images: dict[int, ImageArray] = {}
         to_load: dict[int, tuple[int, Image.Image | Callable[[], Image.Image]]] = {}
@@ -154,7 +157,7 @@ class ImageTextEncoder(ABC):
             return batch, self._forward([ids[i] for i in batch], own, normalize)
 
         with (
-            Prefetcher(self._load_image, to_load, ahead=2 * batch_size) as loaded,
+            Prefetcher(self._load_image, to_load, ahead=2 * max(map(len, batches), default=1)) as loaded,
             tqdm(total=len(entries), desc="Embedding", disable=not show_progress) as progress,
         ):
             for batch, vectors in lag_by_one(map(forward, batches)):
@@ -237,7 +240,19 @@ class ImageTextEncoder(ABC):
         parts = [(ids[:half], images[:half]), (ids[half:], images[half:])]
         return torch.cat([self._forward(*part, normalize) for part in parts])
 
+    def _stack(self, images: Sequence[ImageArray]) -> torch.Tensor:
+        """Copy pictures into one batch on the host, (batch, ...); pinned where it goes to a GPU."""
+        shape = len(images), *self._image_shape
+        batch = torch.empty(
+            shape,
+            dtype=torch.from_numpy(np.empty(0, self._image_dtype)).dtype,
+            pin_memory=self.device.type == "cuda",
+        )
+        np.stack(images, out=batch.numpy())
+        return batch
+
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self.device.type == "cuda":  # from pinned memory it is copied while the GPU computes
+        # From pinned memory it is copied while the GPU computes.
+        if self.device.type == "cuda" and not tensor.is_pinned():
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from llama_index.core.ingestion import IngestionPipeline
 from PIL import Image
 
-from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding
+from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding, load_image_nodes
+from llama_index_multimodal_rerank.images import access
 from llama_index_multimodal_rerank.models.pixels import CLIP_MEAN, CLIP_STD
 
 TEXTS = (
@@ -99,3 +103,53 @@ def test_so_are_those_of_compiled_layers(
     before = compiled["unique_graphs"]
     assert_as_plain(fast, embed_model, contents, least=0.999)
     assert compiled["unique_graphs"] >= before + 2  # a layer of either encoder
+
+
+@pytest.mark.parametrize("given", [{}, {"embed_batch_size": 256}, {"embed_batch_size": 5}])
+def test_batches_follow_the_device_unless_a_size_is_given(
+    tiny_checkpoint: Path,
+    contents: list[tuple[str, Path | None]],
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, int],
+) -> None:
+    model = VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", dtype="float32", **given)
+    batches: list[int] = []
+    forward = model.model.model.forward
+    monkeypatch.setattr(
+        model.model.model, "forward", lambda ids, *rest: batches.append(len(ids)) or forward(ids, *rest)
+    )
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    pictures = [ImageText("", path) for _, path in contents if path is not None] * 2  # 20 of them
+    model.get_text_embedding_batch([*pictures, *(f"text {i}" for i in range(40))])
+    if given == {"embed_batch_size": 5}:
+        assert batches == [5] * 12
+    else:  # 8 pictures a thread, 32 texts
+        assert batches == [8, 8, 4, 32, 8]
+    # The choice outlives serialisation, which writes every field.
+    copy = VisualizedBGEEmbedding.from_dict(model.to_dict())
+    assert (
+        copy._model_batch_size
+        == model._model_batch_size
+        == (5 if given.get("embed_batch_size") == 5 else None)
+    )
+
+
+def test_every_file_is_read_once_to_check_it_and_once_to_embed_it(
+    tiny_checkpoint: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes, digest and decoding in one visit, both times; nodes keep no pixels in between."""
+    visits: Counter[Path] = Counter()
+    read_file = access.read_file
+
+    def count(path: Path, *arguments: Any, **options: Any) -> bytes:
+        visits[path] += 1
+        return read_file(path, *arguments, **options)
+
+    monkeypatch.setattr(access, "read_file", count)
+    nodes = load_image_nodes(pictures[0].parent)
+    assert visits == dict.fromkeys(pictures, 1)
+    model = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint), device="cpu", dtype="float32", embed_batch_size=2
+    )
+    IngestionPipeline(transformations=[model], disable_cache=True).run(nodes=nodes)
+    assert visits == dict.fromkeys(pictures, 2)

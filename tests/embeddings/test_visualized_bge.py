@@ -474,7 +474,7 @@ def test_twins_embed_the_same(
 def test_fields_and_class_name_are_those_that_were_saved_before() -> None:
     assert VisualizedBGEEmbedding(model_name="m", allow_urls=["a.example"]).to_dict() == {
         "model_name": "m",
-        "embed_batch_size": 32,
+        "embed_batch_size": 256,
         "num_workers": None,
         "embeddings_cache": None,
         "device": None,

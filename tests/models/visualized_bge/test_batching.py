@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from llama_index_multimodal_rerank.models.batching import plan_batches
+from llama_index_multimodal_rerank.models.batching import BatchSizes, best_batch_sizes, plan_batches
 from llama_index_multimodal_rerank.models.items import Entry, parse_items
 from llama_index_multimodal_rerank.models.prefetch import Prefetcher, lag_by_one, prefetch_map
 
@@ -79,6 +79,18 @@ def test_long_sequences_go_in_smaller_batches() -> None:
     assert batches == [[6], [4, 5], [0, 1, 2, 3]]
     # an image counts with its tokens: 256 + 768 = 1024
     assert plan_batches([768] * 3, [True] * 3, image_tokens=256, batch_size=4) == [[0, 1], [2]]
+
+
+def test_pictures_and_texts_have_batch_sizes_of_their_own() -> None:
+    sizes = BatchSizes(images=1, texts=3)
+    batches = plan_batches([2] * 6, [True, True, *[False] * 4], image_tokens=196, batch_size=sizes)
+    assert batches == [[0], [1], [2, 3, 4], [5]]
+
+
+def test_batch_sizes_follow_the_device() -> None:
+    assert best_batch_sizes("cpu", threads=2) == BatchSizes(images=16, texts=64)
+    assert best_batch_sizes("cpu", threads=64) == BatchSizes(images=128, texts=256)
+    assert best_batch_sizes("cuda", threads=2) == BatchSizes(images=128, texts=256)
 
 
 @given(
