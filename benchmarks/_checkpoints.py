@@ -32,7 +32,10 @@ from tests.support.magiclens_golden import TINY as MAGICLENS_TINY
 from tests.support.magiclens_golden import config as magiclens_config
 from tests.support.magiclens_golden import write_folder as write_magiclens
 from tests.support.phi3_vision_golden import GOLDEN, read_json, seeded_weights
+from tests.support.published_model import as_published
 from tests.support.visualized_bge_golden import FULL_BASE, FULL_M3, NO_FULL_SIZE, TINY_BERT, write_folder
+
+__all__ = ["as_published", "checkpoint_bytes", "phi3_vision_folder", "visualized_bge_folder"]
 
 SHARD_BYTES = 2**30
 STOP_TOKENS = ("<|endoftext|>", "<|end|>")

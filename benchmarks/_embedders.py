@@ -20,7 +20,7 @@ from llama_index_multimodal_rerank.models.magiclens.processing import normalize_
 from llama_index_multimodal_rerank.models.visualized_bge.configuration import RELEASED as BGE_RELEASED
 from llama_index_multimodal_rerank.models.visualized_bge.processing import normalize_crops
 
-from ._checkpoints import magiclens_folder, visualized_bge_folder
+from ._checkpoints import as_published, magiclens_folder, visualized_bge_folder
 
 Content = tuple[str, Path | None]
 Inputs = tuple[torch.Tensor | None, ...]
@@ -49,7 +49,7 @@ class Embedder(ABC):
     @staticmethod
     @abstractmethod
     def load(place: Path, device: torch.device) -> ImageTextEncoder:
-        """Load a checkpoint in float32."""
+        """Load a checkpoint in float32, computed by timm's and transformers' own layers."""
 
     @abstractmethod
     def is_released_size(self) -> bool:
@@ -79,7 +79,9 @@ class VisualizedBGEEmbedder(Embedder):
     @staticmethod
     def load(place: Path, device: torch.device) -> ImageTextEncoder:
         """Load a checkpoint in float32."""
-        return visualized_bge.VisualizedBGE.from_pretrained(place, device=device, dtype="float32")
+        bge = visualized_bge.VisualizedBGE.from_pretrained(place, device=device, dtype="float32")
+        as_published(bge.model)
+        return bge
 
     def is_released_size(self) -> bool:
         """Say whether the model is as large as one of the released ones."""
@@ -92,7 +94,7 @@ class VisualizedBGEEmbedder(Embedder):
         ids, mask = self.tokenizer.pad(self.tokenizer([text for text, _ in contents]))
         crops = self.pixels(contents)
         pixels = None if crops is None else normalize_crops(crops).to(self.encoder.dtype)
-        return ids.to(device), mask.to(device), pixels
+        return ids.to(device), None if mask.all() else mask.to(device), pixels
 
 
 class MagicLensEmbedder(Embedder):

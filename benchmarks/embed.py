@@ -3,11 +3,13 @@
     python -m benchmarks.embed --json out.json
     python -m benchmarks.embed --flat 10000
     python -m benchmarks.embed --model magiclens-base
+    python -m benchmarks.embed --profile operations.md
 
 Visualized BGE, or MagicLens, in its released size, with seeded weights. The baseline is the way the research
 code is used: one item at a time, in float32, a picture decoded and then embedded. Ours is
 ``VisualizedBGEEmbedding``, or ``MagicLensEmbedding``. ``model`` is the bare module on batches that are ready
-on the device: what decoding, batching and LlamaIndex cost is the difference between ours and it.
+on the device: what decoding, batching and LlamaIndex cost is the difference between ours and it. What decoding
+and the module allow together is the bound.
 """
 
 from __future__ import annotations
@@ -21,19 +23,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from llama_index.core.ingestion import IngestionPipeline
-from PIL import Image
 
 from llama_index_multimodal_rerank import ImageText, load_image_nodes, milvus_store
 from llama_index_multimodal_rerank.embeddings.image_text_embedding import ImageTextEmbedding
+from llama_index_multimodal_rerank.embeddings.local_model import BY_DEVICE
 
+from ._bounds import as_markdown, bound, costly_operations, decode_rates, launch_share
 from ._common import (
     MIB,
     alternate,
     ceilings,
-    flops_of,
     machine,
     parse_arguments,
     peak_device_memory,
@@ -43,82 +44,11 @@ from ._common import (
     write_jpegs,
     write_report,
 )
+from ._embed_sides import BareModel, OneByOne, Vectors, count_flops, make_texts
 from ._embedders import EMBEDDERS, Content, Embedder
 
 FLAT_SIZE = (96, 72)
 FLAT_FILES = 100
-MODEL_BATCHES = 16
-
-Vectors = npt.NDArray[np.float32]
-
-
-class OneByOne:
-    """The baseline: tokenize, decode, preprocess, run the module on one item, and again for the next.
-
-    Args:
-        embedder: the model.
-    """
-
-    def __init__(self, embedder: Embedder) -> None:
-        self.embedder = embedder
-
-    def __call__(self, contents: Sequence[Content]) -> Vectors:
-        """Embed items, normalised."""
-        vectors = []
-        with torch.inference_mode():
-            for content in contents:
-                vector = self.embedder.module(*self.embedder.inputs([content])).float()
-                vectors.append(torch.nn.functional.normalize(vector, dim=-1).cpu().numpy())
-        return np.concatenate(vectors)
-
-
-def make_texts(embedder: Embedder, count: int) -> list[str]:
-    """Make texts of 3 to 24 words that the tokenizer knows."""
-    vocabulary = {word.removesuffix("</w>") for word in embedder.tokenizer.tokenizer.get_vocab()}
-    words = sorted(word for word in vocabulary if word.isalpha() and len(word) > 2)
-    rng = np.random.default_rng(0)
-    return [" ".join(rng.choice(words, length)) for length in rng.integers(3, 25, count)]
-
-
-def count_flops(embedder: Embedder, contents: Sequence[Content]) -> int:
-    """Count what the model has to do for the items, without padding; equal shapes are counted once."""
-    by_shape: dict[tuple[int, bool], int] = {}
-    total = 0
-    with torch.no_grad():
-        for text, path in contents:
-            shape = len(embedder.tokenizer([text])[0]), path is not None
-            if shape not in by_shape:
-                inputs = embedder.inputs([(text, path)])
-                by_shape[shape] = flops_of(lambda inputs=inputs: embedder.module(*inputs))  # type: ignore[misc]
-            total += by_shape[shape]
-    return total
-
-
-class BareModel:
-    """The module alone, on items that are prepared, batched and on the device already.
-
-    Args:
-        embedder: the model.
-        contents: the items, all of one kind; batches are taken from them while there are not more than 16.
-        batch_size: items of a batch.
-    """
-
-    def __init__(self, embedder: Embedder, contents: Sequence[Content], batch_size: int) -> None:
-        self.model = embedder.module
-        contents = contents[: MODEL_BATCHES * batch_size]
-        self.items = len(contents)
-        ids = embedder.tokenizer([text for text, _ in contents])
-        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-        self.batches = [
-            embedder.inputs([contents[i] for i in order[start : start + batch_size]])
-            for start in range(0, len(order), batch_size)
-        ]
-
-    def __call__(self) -> None:
-        """Run all batches."""
-        with torch.inference_mode():
-            for batch in self.batches:
-                self.model(*batch)
 
 
 def as_text(content: Content) -> str:
@@ -145,9 +75,10 @@ def measure(
     plain(few[:2])
     with peak_device_memory(options.device) as memory:
         batched()
-    model = BareModel(type(plain.embedder)(ours.model), contents, options.batch_size)
+    own = type(plain.embedder)(ours.model)
+    model = BareModel(own, contents, options.batch_size)
     model()
-    flops = count_flops(plain.embedder, contents) / len(contents)
+    flops = count_flops(own, contents) / len(contents)
     seconds = alternate(
         {"baseline": baseline, "ours": batched, "model": model}, options.repeats, options.device
     )
@@ -169,6 +100,8 @@ def measure(
         "mfu": flops / per_item["ours"] / ceiling,
         "mfu_of_model": flops / per_item["model"] / ceiling,
         "mfu_of_baseline": flops / per_item["baseline"] / options.ceilings[torch.float32],
+        "launch_share": launch_share(model.run_one, options.device),
+        "operations": costly_operations(model.run_one, options.device) if options.profile else [],
         "least_cosine_to_baseline": float((found["ours"][: len(few)] * found["baseline"]).sum(1).min()),
         **memory,
     }
@@ -240,7 +173,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, help="of each kind; default: 128, on a GPU 4096")
     parser.add_argument("--baseline-items", type=int, help="default: 16, on a GPU 128")
     parser.add_argument("--picture-size", type=int, nargs=2, default=[640, 480], metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, help="default: what suits the device")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="write costly operations")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--torch-compile", action="store_true", help="compile our side's layers")
     parser.add_argument("--flat", type=int, metavar="N", help="embed N small pictures and watch memory, only")
@@ -261,7 +195,7 @@ def main() -> None:
             model_name=str(place),
             device=str(options.device),
             dtype=dtype,
-            embed_batch_size=options.batch_size,
+            embed_batch_size=options.batch_size or BY_DEVICE,
             torch_compile=options.torch_compile,
         )
         report: dict[str, Any] = {
@@ -301,21 +235,34 @@ def compare(
     }
     report["results"] = [measure(kind, kinds[kind], ours, plain, options) for kind in reference.kinds]
     baseline = report["results"][0]["items_per_s"]["baseline"]
-    decoding = timed(
-        lambda: [ours.model.preprocess(Image.open(path)) for path in files], options.device
-    ).seconds
-    report["decoded_per_s"] = len(files) / decoding  # by one thread
+    report["decoded_per_s"] = decode_rates(ours.model, files)
+    rates = report["results"][0]["items_per_s"]
+    decoded = report["decoded_per_s"]["all_cores"]
+    report["bound"] = bound(decoded, rates["model"], rates["ours"], options.device)
     report["end_to_end"] = end_to_end(files, ours, 1 / baseline, options)
     print_comparison(report)
+    if options.profile:
+        tables = [as_markdown(f"One batch: {r['kind']}", r["operations"]) for r in report["results"]]
+        options.profile.write_text("\n".join(tables), encoding="utf-8")
 
 
 def print_comparison(report: dict[str, Any]) -> None:
     """Print what was measured."""
     shown = ", ".join(f"{name} {value:.3g}" for name, value in report["ceiling_tflops"].items())
     print(f"{report['model']}{'' if report['full_size'] else ' (NOT full size)'}, {report['dtype']}")
+    decoded, limit = report["decoded_per_s"], report["bound"]
     print(
-        f"matrix products reach {shown} TFLOP/s; one thread decodes {report['decoded_per_s']:.3g} images/s\n"
+        f"matrix products reach {shown} TFLOP/s; one thread decodes {decoded['one_thread']:.3g} images/s, "
+        f"{decoded['threads']} threads {decoded['all_cores']:.3g}"
     )
+    print(
+        f"decoding and model allow {limit['pictures_per_s']:.3g} images/s, {limit['by']} is the slower; "
+        f"ours reaches {limit['reached']:.0%} of it"
+    )
+    for result in report["results"]:
+        if result["launch_share"] is not None:
+            print(f"python launches for {result['launch_share']:.0%} of the module's time: {result['kind']}")
+    print()
     print_table(
         [
             ("", "baseline/s", "ours/s", "model/s", "speedup", "MFU", "MFU of model", "cosine"),

@@ -40,9 +40,9 @@ def run(name: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
 
 
 def test_embed(tmp_path: Path) -> None:
-    report, output = run(
-        "embed", tmp_path, *CPU, *SMALL, "--tiny", "--items", "6", "--baseline-items", "3", "--repeats", "1"
-    )
+    counts = ("--items", "6", "--baseline-items", "3", "--repeats", "1")
+    operations = tmp_path / "operations.md"
+    report, output = run("embed", tmp_path, *CPU, *SMALL, "--tiny", *counts, "--profile", str(operations))
     assert report["full_size"] is False
     assert "NOT full size" in output
     ceiling = report["ceiling_tflops"]["float32"] * 1e12
@@ -67,6 +67,18 @@ def test_embed(tmp_path: Path) -> None:
     assert set(end_to_end["share_of_stage"]) == {"load_nodes", "embed", "insert"}
     assert sum(end_to_end["share_of_stage"].values()) == pytest.approx(1)
     assert report["peak_rss"] > 100e6  # torch alone takes more
+    decoded, rate = report["decoded_per_s"], results["image"]["items_per_s"]
+    assert decoded["threads"] == len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else True
+    # On a CPU a picture takes the time of decoding it and that of the model.
+    assert 1 / report["bound"]["pictures_per_s"] == pytest.approx(
+        1 / decoded["all_cores"] + 1 / rate["model"]
+    )
+    assert report["bound"]["reached"] == pytest.approx(rate["ours"] / report["bound"]["pictures_per_s"])
+    assert results["image"]["launch_share"] is None  # a call returns when the work is done
+    lines = operations.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "## One batch: image"
+    assert len([line for line in lines if line.startswith("| `")]) == 3 * 10
+    assert "| `aten::addmm` |" in "\n".join(lines)
 
 
 def test_embed_magiclens(tmp_path: Path) -> None:
@@ -214,9 +226,15 @@ def test_flops_of_a_model(embed_model: VisualizedBGEEmbedding) -> None:
     length, width = tokens.shape[1], config.hidden_size
     products = length * width * (4 * width + 2 * config.intermediate_size)
     attention = 2 * length * length * width
+    # The last layer: keys and values of all tokens, everything else for the first.
+    last = (
+        2 * length * width * width + width * (2 * width + 2 * config.intermediate_size) + 2 * length * width
+    )
     with torch.inference_mode():
         found = _common.flops_of(lambda: bge.model(tokens, mask, None))
-    assert found == 2 * config.num_hidden_layers * (products + attention)
+        whole = _common.flops_of(lambda: bge.model.last_hidden_state(tokens, mask, None))
+    assert found == 2 * ((config.num_hidden_layers - 1) * (products + attention) + last)
+    assert whole == 2 * config.num_hidden_layers * (products + attention)
 
 
 def test_the_median_call_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
