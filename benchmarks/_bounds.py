@@ -1,4 +1,4 @@
-"""What bounds the rate of embedding: decoding on all cores, the module alone, launching; and the operations."""
+"""What bounds the rate of embedding: decoding on all cores, the module alone, launching; and operations."""
 
 from __future__ import annotations
 
