@@ -25,6 +25,7 @@ from ..schema.not_the_image import is_decoded_image, is_image_metadata
 from ..schema.values import check_text
 from .local_model import LocalModelEmbedding
 from .prefetched_images import prefetch_images, take_image
+from .slices import encode_ahead, take_slice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +99,8 @@ class StringEmbedding(LocalModelEmbedding):
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        vectors: list[Embedding] = self.encode(texts).tolist()
+        encoded = take_slice(texts)
+        vectors: list[Embedding] = (self.encode(texts) if encoded is None else encoded).tolist()
         return vectors
 
     def _get_query_embedding(self, query: str) -> Embedding:
@@ -148,7 +150,7 @@ class StringEmbedding(LocalModelEmbedding):
         decoded while the model is busy with one.
         """
         ordered, order = self._arrange(texts)
-        with self._prefetch(ordered):
+        with self._prefetch(ordered), self._encode_ahead(ordered):
             vectors = super().get_text_embedding_batch(ordered, show_progress=show_progress, **kwargs)
         return _reordered(vectors, order)
 
@@ -183,6 +185,12 @@ class StringEmbedding(LocalModelEmbedding):
                 f"this text is the metadata of a picture: {text[:200]!r}. {IMAGE_METADATA_ADVICE}"
             )
         return ready
+
+    def _encode_ahead(self, texts: Sequence[str]) -> AbstractContextManager[None]:
+        """Encode the next slice while LlamaIndex is busy with one; the asynchronous way does it by itself."""
+        if len(texts) <= self.embed_batch_size or self.embeddings_cache is not None:
+            return nullcontext()
+        return encode_ahead(self.encode, texts, slice_size=self.embed_batch_size)
 
     def _prefetch(self, texts: Sequence[str], *, wait: bool = True) -> AbstractContextManager[None]:
         """Prefetch pictures from batch to batch; within a batch the model does.

@@ -134,7 +134,7 @@ def test_batches_follow_the_device_unless_a_size_is_given(
     )
 
 
-def test_every_file_is_read_once_to_check_it_and_once_to_embed_it(
+def test_every_file_is_read_in_full_once_to_check_it_and_once_to_embed_it(
     tiny_checkpoint: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes, digest and decoding in one visit, both times; nodes keep no pixels in between."""
