@@ -35,7 +35,13 @@ from tests.support.phi3_vision_golden import GOLDEN, read_json, seeded_weights
 from tests.support.published_model import as_published
 from tests.support.visualized_bge_golden import FULL_BASE, FULL_M3, NO_FULL_SIZE, TINY_BERT, write_folder
 
-__all__ = ["as_published", "checkpoint_bytes", "phi3_vision_folder", "visualized_bge_folder"]
+__all__ = [
+    "as_published",
+    "checkpoint_bytes",
+    "magiclens_folder",
+    "phi3_vision_folder",
+    "visualized_bge_folder",
+]
 
 SHARD_BYTES = 2**30
 STOP_TOKENS = ("<|endoftext|>", "<|end|>")

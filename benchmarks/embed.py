@@ -8,8 +8,8 @@
 Visualized BGE, or MagicLens, in its released size, with seeded weights. The baseline is the way the research
 code is used: one item at a time, in float32, a picture decoded and then embedded. Ours is
 ``VisualizedBGEEmbedding``, or ``MagicLensEmbedding``. ``model`` is the bare module on batches that are ready
-on the device: what decoding, batching and LlamaIndex cost is the difference between ours and it. What decoding
-and the module allow together is the bound.
+on the device: what decoding, batching and LlamaIndex cost is the difference between ours and it. What
+decoding and the module allow together is the bound.
 """
 
 from __future__ import annotations
