@@ -27,6 +27,7 @@ from .metadata import annotated_nodes
 from .prompts import check_rank_prompt
 from .result import RerankResult, without_model
 from .settings import RerankSettings
+from .sheet_layout import LARGEST_PICTURE
 from .strategies.choice import choose_strategy
 
 if TYPE_CHECKING:
@@ -222,7 +223,10 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
 
     def _rank(self, query: QueryBundle, candidates: Candidates) -> ModelCalls[RerankResult]:
         reranker = self._reranker()
-        content = read_query(query, self._access)
+        side = 2 * LARGEST_PICTURE  # the caption looks at more of it than a sheet shows
+        if len(candidates) and not reranker.options.caption:
+            side = reranker.picture_side(len(candidates), query=True)
+        content = read_query(query, self._access, side=side)
         if len(candidates) and isinstance(reranker.model, LoadableModel):
             reranker.model.load()  # a checkpoint that is not there is no failed answer
         return (yield from reranker.run(content, candidates))
