@@ -1,8 +1,8 @@
 """How long does `first_token` take outside the model? Two versions of the package, in turns.
 
-Started by ``python -m benchmarks.rerank --outside-the-model``. Each version runs in a process of its own, on the
-same files, with a model double that answers at once: what is left is reading and decoding pictures, drawing the
-sheet, the HD transform, normalisation, digests, and the prompt. The processes wait while the other works.
+Started by ``python -m benchmarks.rerank --outside-the-model``. Each version runs in a process of its own, on
+the same files, with a model double that answers at once. What is left: reading and decoding, drawing
+the sheet, the HD transform, normalisation, digests, and the prompt. One process waits while the other works.
 """
 
 from __future__ import annotations
@@ -41,8 +41,13 @@ def compare(options: argparse.Namespace) -> None:
             write_jpegs(place / "pictures", n + 1, size, first_seed=i * (n + 1)) for i in range(repeats + 1)
         ]
         before = place / "before"
-        archive = subprocess.run(
-            ["git", "archive", options.baseline, "llama_index_multimodal_rerank"],
+        archive = subprocess.run(  # noqa: S603 (our own arguments)
+            [  # noqa: S607
+                "git",
+                "archive",
+                options.baseline,
+                "llama_index_multimodal_rerank",
+            ],
             cwd=ROOT,
             check=True,
             capture_output=True,
@@ -88,7 +93,7 @@ class _Worker:
 
     def __init__(self, package: Path, model: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(package), str(ROOT)))}
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 (our own arguments)
             [sys.executable, "-m", "benchmarks._outside_the_model", str(model)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -63,9 +63,9 @@ def decode_image(
         apply_exif_orientation: turn the picture as its EXIF tag says.
         max_pixels: largest width x height accepted, checked before decoding.
         formats: what to decode, of :data:`IMAGE_FORMATS` and :data:`OPTIONAL_FORMATS`.
-        shown_side: the picture will be fitted whole into a square of so many pixels. A JPEG is then decoded at
-            a half, a quarter or an eighth of its size, if that is not smaller. Pixels differ a little from
-            those of a picture that is decoded in full and shrunk.
+        shown_side: the picture will be fitted whole into a square of so many pixels. A JPEG is then decoded
+            at a half, a quarter or an eighth of its size, if that is not smaller. Pixels differ a little
+            from those of a picture that is decoded in full and shrunk.
 
     Returns:
         The first frame, decoded, in the mode of the file (see the module's text).

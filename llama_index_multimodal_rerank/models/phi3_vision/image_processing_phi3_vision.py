@@ -147,7 +147,7 @@ class Phi3VisionImageProcessor(BaseImageProcessor):
             num_crops: Greatest number of tiles.
 
         Returns:
-            An RGB picture whose sides are multiples of 336 pixels; the picture itself where nothing is to do.
+            An RGB picture whose sides are multiples of 336 pixels; the picture itself if that is one.
         """
         size = hd_size(*picture.size, num_crops)
         if picture.mode != "RGB":
@@ -194,29 +194,39 @@ class Phi3VisionImageProcessor(BaseImageProcessor):
         # A byte has 256 values only. Looked up in bands that stay in the processor's cache, which takes a
         # fraction of the time of four passes through memory, and gives the same numbers.
         table = ((torch.arange(256).float() / 255 - mean[:, 0]) / std[:, 0]).numpy()  # (3, 256)
-        values = torch.empty(3, padded.height, padded.width)
-        for top in range(0, padded.height, BAND):
-            band, out = pixels[top : top + BAND], values[:, top : top + BAND].numpy()
-            for channel in range(3):
-                np.take(table[channel], band[..., channel], out=out[channel], mode="clip")
-        return self.cut(values)
+        # Channel by channel, because fresh memory costs as much as the arithmetic.
+        height, width = padded.height, padded.width
+        values = torch.empty(1, height, width)
+        views = torch.empty(1 + height // TILE * (width // TILE), 3, TILE, TILE)
+        for channel in range(3):
+            for top in range(0, height, BAND):
+                band, out = pixels[top : top + BAND, :, channel], values[0, top : top + BAND].numpy()
+                np.take(table[channel], band, out=out, mode="clip")
+            self.cut(values, views[:, channel : channel + 1])
+        return views
 
     @staticmethod
-    def cut(padded: torch.Tensor) -> torch.Tensor:
+    def cut(padded: torch.Tensor, views: torch.Tensor | None = None) -> torch.Tensor:
         """Return the global view and the tiles of a normalised, padded picture.
 
         Args:
-            padded: (3, height, width), both sides multiples of 336.
+            padded: (channels, height, width), both sides multiples of 336.
+            views: Where to write the result; default: new memory.
 
         Returns:
-            (1 + rows * columns, 3, 336, 336): the whole picture shrunk to one tile, then the tiles row by
+            (1 + rows * columns, channels, 336, 336): the whole picture in one tile, then the tiles row by
             row.
         """
         channels, height, width = padded.shape
         global_view = F.interpolate(padded[None], size=(TILE, TILE), mode="bicubic", align_corners=False)
         rows, columns = height // TILE, width // TILE
         tiles = padded.reshape(channels, rows, TILE, columns, TILE).permute(1, 3, 0, 2, 4)
-        views = padded.new_empty(1 + rows * columns, channels, TILE, TILE)
+        if views is None:
+            views = padded.new_empty(1 + rows * columns, channels, TILE, TILE)
         views[:1] = global_view
-        views[1:].view(rows, columns, channels, TILE, TILE).copy_(tiles)
+        into = views[1:].unflatten(0, (rows, columns))
+        if padded.device.type == "cpu":
+            np.copyto(into.numpy(), tiles.numpy())  # starting threads would take longer than this does
+        else:
+            into.copy_(tiles)
         return views
