@@ -224,7 +224,7 @@ class Phi3VisionImageProcessor(BaseImageProcessor):
         if views is None:
             views = padded.new_empty(1 + rows * columns, channels, TILE, TILE)
         views[:1] = global_view
-        into = views[1:].unflatten(0, (rows, columns))
+        into = torch.unflatten(views[1:], 0, (rows, columns))
         if padded.device.type == "cpu":
             np.copyto(into.numpy(), tiles.numpy())  # starting threads would take longer than this does
         else:
