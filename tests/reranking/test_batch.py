@@ -93,16 +93,11 @@ async def test_a_query_that_fails_takes_none_of_the_others(kind):
             return await rerank.arerank_batch(queries)
         return rerank.rerank_batch(queries)
 
-    with pytest.raises(
-        RerankBatchError, match="2 of 4 queries failed, the first of them query 1: .*cannot see"
-    ):
+    with pytest.raises(RerankBatchError, match=r"2 of 4 queries failed, .* query 1: .*cannot see") as raised:
         await run()
-    try:
-        await run()
-    except RerankBatchError as error:
-        assert sorted(error.errors) == [1, 3]
-        assert error.results[1] is None
-        assert ids([error.results[0], error.results[2]]) == [EXPECTED[0], EXPECTED[2]]
+    assert sorted(raised.value.errors) == [1, 3]
+    assert raised.value.results[1] is None
+    assert ids([raised.value.results[0], raised.value.results[2]]) == [EXPECTED[0], EXPECTED[2]]
 
     kept = await run(on_error="keep_order")
     assert ids(kept) == [EXPECTED[0], ["230", "40", "120"], EXPECTED[2], ["1", "2", "3"]]
