@@ -2,6 +2,7 @@
 
     python -m benchmarks.rerank --json out.json
     python -m benchmarks.rerank --layers 2 --candidates 9       # a dry run, not full size
+    python -m benchmarks.rerank --outside-the-model --baseline REVISION    # decode, sheet, HD transform
 
 Phi-3 Vision in its released size with seeded weights, 8.3 GB in bfloat16. The baseline is the original recipe
 on the same model, in the same dtype: a panorama of squares of 300 pixels and a question for a caption,
@@ -63,6 +64,7 @@ from ._common import (
     write_jpegs,
     write_report,
 )
+from ._outside_the_model import compare
 
 WORDS = "a phone case with this"
 RECIPE_CROPS = 16
@@ -311,7 +313,16 @@ def main() -> None:
     )
     parser.add_argument("--picture-size", type=int, nargs=2, default=[640, 480], metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--repeats", type=int, help="default: 1, on a GPU 5")
+    parser.add_argument(
+        "--outside-the-model",
+        action="store_true",
+        help="measure what first_token does beside the model instead, against another version of the package",
+    )
+    parser.add_argument("--baseline", default="HEAD", help="that version, a revision of git; default: HEAD")
     options = parse_arguments(parser)
+    if options.outside_the_model:
+        compare(options)
+        return
     options.repeats = options.repeats or (5 if options.device.type == "cuda" else 1)
     options.num_crops = options.num_crops or [1 if options.tiny else RECIPE_CROPS]
     options.ceilings = ceilings([options.dtype], options.device, tiny=options.tiny)

@@ -118,6 +118,7 @@ class ImageAccess:
         *,
         apply_exif_orientation: bool = False,
         expected_digest: str | None = None,
+        shown_side: int | None = None,
     ) -> Image:
         """Read and fully decode a picture.
 
@@ -127,6 +128,8 @@ class ImageAccess:
                 the reference implementation, so that vectors match it.
             expected_digest: the digest that the bytes must have. Not compared for URLs and Pillow
                 images, whose digests cover something else (:meth:`digest`).
+            shown_side: decode a JPEG no larger than fits a square of so many pixels, about; see
+                :func:`~.decoding.decode_image`.
 
         Returns:
             The first frame, decoded, in the mode of the file (see ``decoding.py``). A Pillow
@@ -151,6 +154,7 @@ class ImageAccess:
             apply_exif_orientation=apply_exif_orientation,
             max_pixels=self.max_pixels,
             formats=self.formats,
+            shown_side=shown_side,
         )
 
     def digest(self, source: ImageSource) -> str:

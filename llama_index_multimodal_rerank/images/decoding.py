@@ -53,6 +53,7 @@ def decode_image(
     apply_exif_orientation: bool = False,
     max_pixels: int = MAX_IMAGE_PIXELS,
     formats: Sequence[str] = IMAGE_FORMATS,
+    shown_side: int | None = None,
 ) -> Image:
     """Decode encoded bytes.
 
@@ -62,6 +63,9 @@ def decode_image(
         apply_exif_orientation: turn the picture as its EXIF tag says.
         max_pixels: largest width x height accepted, checked before decoding.
         formats: what to decode, of :data:`IMAGE_FORMATS` and :data:`OPTIONAL_FORMATS`.
+        shown_side: the picture will be fitted whole into a square of so many pixels. A JPEG is then decoded
+            at a half, a quarter or an eighth of its size, if that is not smaller. Pixels differ a little
+            from those of a picture that is decoded in full and shrunk.
 
     Returns:
         The first frame, decoded, in the mode of the file (see the module's text).
@@ -72,8 +76,17 @@ def decode_image(
     """
     with _decoding_errors(name, max_pixels, formats):
         image = _open(data, name, max_pixels, formats)
+        if shown_side is not None:
+            image.draft(None, fitted_size(image.size, shown_side))
         image.load()
         return to_standard_mode(turn_upright(image) if apply_exif_orientation else image)
+
+
+def fitted_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return the width and height of a picture that is fitted whole into a square, filling it one way."""
+    width, height = size
+    scale = side / max(size)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def check_pil_image(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,13 +28,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+READERS = min(8, os.cpu_count() or 1)
+"""Threads that read and decode the candidates of a window."""
+
 
 @dataclass(frozen=True)
 class Candidate:
     """A node, as it is shown to the model.
 
     Attributes:
-        cell: its picture (at most 672 pixels) or text.
+        cell: its picture, in the size in which a sheet shows it, or text.
         words: its text, as it stands in the prompt; may be cut.
         problem: why its picture cannot be shown, or None.
     """
@@ -67,25 +72,39 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.nodes)
 
-    def show(self, indices: Sequence[int], shorten: Callable[[str], str]) -> list[Candidate]:
+    def show(
+        self, indices: Sequence[int], shorten: Callable[[str], str], *, side: int = LARGEST_PICTURE
+    ) -> list[Candidate]:
         """Read candidates, unless they were shown the last time, and forget all others.
 
         Args:
             indices: which.
             shorten: cuts texts for the prompt.
+            side: pixels of the square that a picture is shown in.
         """
-        self._shown = {
-            index: self._shown[index] if index in self._shown else self._read(index, shorten)
-            for index in indices
+        new = [index for index in indices if index not in self._shown]
+        nodes = [self.nodes[index] for index in new]
+        if len(nodes) > 1:
+            with ThreadPoolExecutor(min(READERS, len(nodes)), thread_name_prefix="candidates") as pool:
+                read = list(pool.map(lambda node: _read(node, self._access, side), nodes))
+        else:
+            read = [_read(node, self._access, side) for node in nodes]
+        found = {
+            index: self._candidate(index, cell, problem, shorten)
+            for index, (cell, problem) in zip(new, read, strict=True)
         }
+        self._shown = {index: found[index] if index in found else self._shown[index] for index in indices}
         return [self._shown[index] for index in indices]
 
-    def _read(self, index: int, shorten: Callable[[str], str]) -> Candidate:
-        cell, problem = _read(self.nodes[index], self._access)
+    def _candidate(
+        self, index: int, cell: Cell, problem: str | None, shorten: Callable[[str], str]
+    ) -> Candidate:
         words = shorten(cell.text)
         if words != cell.text:
             self.shortened.add(index)
         if problem is not None:
+            node_id = self.nodes[index].node.node_id
+            logger.warning("Candidate %s cannot be looked at: %s", one_line(node_id), one_line(problem))
             self.problems[index] = problem
         return Candidate(cell, words, problem)
 
@@ -114,8 +133,15 @@ def query_image(query: QueryBundle) -> ImageSource | None:
     return next((image for image in images if image is not None), None)
 
 
-def read_query(query: QueryBundle, access: ImageAccess = DEFAULT_ACCESS) -> QueryContent:
+def read_query(
+    query: QueryBundle, access: ImageAccess = DEFAULT_ACCESS, *, side: int = 2 * LARGEST_PICTURE
+) -> QueryContent:
     """Read a query, its picture as far as ``access`` allows.
+
+    Args:
+        query: the query.
+        access: which pictures may be read.
+        side: pixels of the longer side of its picture, at most.
 
     Raises:
         ImageLoadError: its picture cannot be read.
@@ -125,11 +151,11 @@ def read_query(query: QueryBundle, access: ImageAccess = DEFAULT_ACCESS) -> Quer
     text = words_of(query.query_str).strip()
     if source is None and not text:
         raise ValueError("the query has neither text nor picture to rank by")
-    picture = None if source is None else _load(source, 2 * LARGEST_PICTURE, access)
+    picture = None if source is None else _load(source, side, access)
     return QueryContent(text, picture)
 
 
-def _read(node: NodeWithScore, access: ImageAccess) -> tuple[Cell, str | None]:
+def _read(node: NodeWithScore, access: ImageAccess, side: int) -> tuple[Cell, str | None]:
     """Read a node; returns its cell, and why it cannot be looked at."""
     text = _text(node.node)
     problem = None
@@ -137,13 +163,11 @@ def _read(node: NodeWithScore, access: ImageAccess) -> tuple[Cell, str | None]:
     try:
         source = node_image(node.node)
         if source is not None:
-            picture = _load(source, LARGEST_PICTURE, access)
+            picture = _load(source, side, access)
         elif not text:
             problem = "the node has neither picture nor text"
     except (ValueError, TypeError) as error:  # ImageLoadError, or base64 that is none
         problem = error.reason if isinstance(error, ImageLoadError) else str(error)
-    if problem is not None:
-        logger.warning("Candidate %s cannot be looked at: %s", one_line(node.node.node_id), one_line(problem))
     return Cell(picture, text, unreadable=problem is not None), problem
 
 
@@ -154,5 +178,5 @@ def _text(node: BaseNode) -> str:
 
 def _load(source: ImageSource, side: int, access: ImageAccess) -> Image:
     # The model looks at pictures as people do, so turned photographs are turned back and deep grey is scaled.
-    image = to_screen_depth(access.load(source, apply_exif_orientation=True))
+    image = to_screen_depth(access.load(source, apply_exif_orientation=True, shown_side=side))
     return fit(image, min(side, max(image.size)))

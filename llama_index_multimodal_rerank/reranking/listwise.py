@@ -19,6 +19,7 @@ from .options import RerankOptions
 from .permutations import consensus, shuffled
 from .ranking import Audit, Ranking, rank_scores, retrieval_order
 from .result import RerankResult, retrieval_scores, unreadable_last, without_model
+from .sheet_layout import largest_picture_side
 from .sheet_request import describe_answer, sheet_request
 from .shortening import Shortener
 from .strategies.base import RankingStrategy
@@ -46,6 +47,23 @@ class ListwiseReranker:
     options: RerankOptions
     captions: Captions
 
+    def picture_side(self, num_candidates: int, *, query: bool) -> int:
+        """Return the side, in pixels, of the squares that sheets show pictures in.
+
+        Args:
+            num_candidates: 1 or more.
+            query: whether the query has a picture.
+
+        Raises:
+            ValueError: so many candidates are too small to be looked at with so few tiles.
+        """
+        return largest_picture_side(
+            min(num_candidates, self.options.window),
+            query=query,
+            num_crops=self.options.num_crops,
+            show_text=self.options.show_text,
+        )
+
     def run(self, query: QueryContent, candidates: Candidates) -> ModelCalls[RerankResult]:
         """Rank candidates."""
         options, n = self.options, len(candidates)
@@ -62,10 +80,11 @@ class ListwiseReranker:
         audits: list[Audit] = []
         caption: str | None = None
         ranking: Ranking | None = None
+        side = self.picture_side(n, query=query.picture is not None)
         spans = sliding_windows(n, options.window, options.stride)
         for start, end in _progress(spans):
             members = order[start:end]
-            shown = candidates.show(members, shorten)
+            shown = candidates.show(members, shorten, side=side)
             if all(member.problem is not None for member in shown):
                 continue
             if n == 1 and not options.explain:
@@ -136,10 +155,13 @@ class ListwiseReranker:
             return sheet_request(query, caption, shown, answer_format=answer_format, options=self.options)
 
         shuffles = shuffled(n, self.options.permutations, self.options.seed)
-        rankings = yield from self.strategy.rank(tuple(map(draw, shuffles)), explain=explain)
+        requests = tuple(map(draw, shuffles))
+        rankings = yield from self.strategy.rank(requests, explain=explain)
         ranking = consensus(shuffles, rankings)
         if explain and len(shuffles) > 1:
-            reason = yield from self.strategy.explain(ranking, lambda: draw(range(n)))
+            drawn = dict(zip(map(tuple, shuffles), requests, strict=True))
+            unshuffled = drawn.get(tuple(range(n)))  # whose sheet the model has seen
+            reason = yield from self.strategy.explain(ranking, lambda: unshuffled or draw(range(n)))
             ranking = replace(ranking, reason=reason)
         return ranking, [each.audit for each in rankings]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,19 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from ..images.sources import ImageLoadError
 from ..lazy import Lazy
 from ..logs import one_line
+from ..vlm.batch_driver import arun_batch, run_batch
 from ..vlm.calls import ModelCallError, ModelCalls
 from ..vlm.driver import arun_calls, run_calls
 from ..vlm.protocols import LoadableModel, VisionLanguageModel
 from ..vlm.resolve import resolve_model
+from .batch import BATCH_SIZE, all_results, parts, progress_bar
 from .candidates import Candidates, read_query
 from .listwise import ListwiseReranker
 from .metadata import annotated_nodes
 from .prompts import check_rank_prompt
 from .result import RerankResult, without_model
 from .settings import RerankSettings
+from .sheet_layout import LARGEST_PICTURE
 from .strategies.choice import choose_strategy
 
 if TYPE_CHECKING:
@@ -220,9 +224,89 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
             result += self._annotated(candidates, outcome)
         return result
 
+    # -- many queries -------------------------------------------------------------------------
+
+    def rerank_batch(
+        self,
+        queries: Sequence[tuple[Sequence[NodeWithScore], QueryBundle]],
+        *,
+        batch_size: int = BATCH_SIZE,
+        show_progress: bool | None = None,
+    ) -> list[list[NodeWithScore]]:
+        """Rerank for many queries; each result is what ``postprocess_nodes`` returns.
+
+        Sheets of equally many candidates share a batch of a local model's decoder; a remote model is asked
+        about several queries side by side.
+
+        Args:
+            queries: (nodes, query), as many as there are.
+            batch_size: queries to work on together, 1 or more: their pictures, and on a local model the keys
+                and values of their sheets, are in memory at the same time.
+            show_progress: show a progress bar. Default: on a terminal.
+
+        Returns:
+            In the order of ``queries``, the nodes of each.
+
+        Raises:
+            ValueError: ``batch_size`` is below 1.
+            OSError: the checkpoint is not there and cannot be fetched.
+            RerankBatchError: queries failed, and ``on_error`` is ``"raise"`` or does not cover their errors;
+                it holds the results of the others.
+        """
+        results: list[list[NodeWithScore] | Exception] = []
+        with progress_bar(len(queries), show_progress) as progress:
+            for part in parts(queries, batch_size):
+                if isinstance(self.vision_language_model, LoadableModel):
+                    self.vision_language_model.load()
+                candidates = [Candidates(nodes, self._access) for nodes, _ in part]
+                calls = [self._rank(query, each) for (_, query), each in zip(part, candidates, strict=True)]
+                outcomes = run_batch(self.vision_language_model, calls, progress.update)
+                results += map(self._batch_result, part, candidates, outcomes)
+        return all_results(results)
+
+    async def arerank_batch(
+        self,
+        queries: Sequence[tuple[Sequence[NodeWithScore], QueryBundle]],
+        *,
+        batch_size: int = BATCH_SIZE,
+        show_progress: bool | None = None,
+    ) -> list[list[NodeWithScore]]:
+        """As :meth:`rerank_batch`, without blocking the event loop."""
+        results: list[list[NodeWithScore] | Exception] = []
+        with progress_bar(len(queries), show_progress) as progress:
+            for part in parts(queries, batch_size):
+                if isinstance(self.vision_language_model, LoadableModel):
+                    await asyncio.to_thread(self.vision_language_model.load)
+                candidates = [Candidates(nodes, self._access) for nodes, _ in part]
+                calls = [self._rank(query, each) for (_, query), each in zip(part, candidates, strict=True)]
+                outcomes = await arun_batch(self.vision_language_model, calls, progress.update)
+                results += map(self._batch_result, part, candidates, outcomes)
+        return all_results(results)
+
+    def _batch_result(
+        self,
+        asked: tuple[Sequence[NodeWithScore], QueryBundle],
+        candidates: Candidates,
+        outcome: RerankResult | Exception,
+    ) -> list[NodeWithScore] | Exception:
+        nodes, query = asked
+        try:
+            with self._reported(list(nodes), query) as result:
+                if isinstance(outcome, ModelCallError | ImageLoadError):
+                    outcome = self._without_model(outcome, candidates)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                result += self._annotated(candidates, outcome)
+        except Exception as error:
+            return error
+        return result
+
     def _rank(self, query: QueryBundle, candidates: Candidates) -> ModelCalls[RerankResult]:
         reranker = self._reranker()
-        content = read_query(query, self._access)
+        side = 2 * LARGEST_PICTURE  # the caption looks at more of it than a sheet shows
+        if len(candidates) and not reranker.options.caption:
+            side = reranker.picture_side(len(candidates), query=True)
+        content = read_query(query, self._access, side=side)
         if len(candidates) and isinstance(reranker.model, LoadableModel):
             reranker.model.load()  # a checkpoint that is not there is no failed answer
         return (yield from reranker.run(content, candidates))

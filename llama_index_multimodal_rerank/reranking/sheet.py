@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from ..images.decoding import fitted_size
 from .sheet_layout import BORDER, LABEL_PADDING, QUERY_BORDER, Box, CellBoxes, SheetLayout, plan_sheet
 
 if TYPE_CHECKING:
@@ -109,10 +111,13 @@ def fit(image: Image, side: int) -> Image:
         rgba = image.convert("RGBA")
         image = PILImage.new("RGBA", image.size, (*PAGE, 255))
         image.alpha_composite(rgba)
-    scale = side / max(image.size)
-    width, height = (max(1, round(length * scale)) for length in image.size)
+    size = fitted_size(image.size, side)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    if image.size == size:
+        return image
     # Reducing first by whole factors costs a fraction for large photographs and looks the same.
-    return image.convert("RGB").resize((width, height), PILImage.Resampling.LANCZOS, reducing_gap=3.0)
+    return image.resize(size, PILImage.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _paste(page: Image, image: Image, box: Box) -> None:
@@ -163,7 +168,9 @@ def _wrap(text: str, font: FreeTypeFont, width: int, max_lines: int) -> list[str
     return lines
 
 
+@lru_cache(maxsize=64)
 def _font(size: int) -> FreeTypeFont:
+    # Pillow reads and parses the file anew in every call.
     from PIL import ImageFont
 
     font = ImageFont.load_default(size=size)

@@ -127,6 +127,21 @@ def plan_sheet(num_cells: int, *, query: bool, num_crops: int, text: bool = Fals
     return best
 
 
+def largest_picture_side(num_cells: int, *, query: bool, num_crops: int, show_text: bool) -> int:
+    """Return the side of the squares that pictures are fitted into, of a sheet whose cells are not known yet.
+
+    Strips for text are left only if a candidate has text. Without them pictures are the larger ones.
+
+    Raises:
+        ValueError: as :func:`plan_sheet`.
+    """
+    layouts = [
+        plan_sheet(num_cells, query=query, num_crops=num_crops, text=text)
+        for text in ((False, True) if show_text else (False,))
+    ]
+    return max(layout.picture_side for layout in layouts)
+
+
 def _unresized_grids(num_crops: int) -> Iterator[tuple[int, int]]:
     """Yield (columns, rows) of tiles that the HD transform does not resize.
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..images.sources import pixels_digest
+import torch
+
 from .control_tokens import ControlTokens
 from .decoding import Prompt
 from .permutation_constraint import ListTokens, tokenize_list
+from .protocols import ImagePrompt, RankRequest
+from .recent_features import RecentFeatures
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
     from ..models.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
-    from .protocols import ImagePrompt
 
 _CONTEXT = "<|assistant|>\n"
-_FEATURES_KEPT = 8
-"""Pictures whose features are kept, of 15 MB each with 16 crops in bfloat16."""
 
 
 class Phi3Prompts:
@@ -34,7 +32,7 @@ class Phi3Prompts:
     def __init__(self, model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor) -> None:
         self._model, self._processor = model, processor
         self._control_tokens = ControlTokens(processor.tokenizer)
-        self._features: OrderedDict[tuple[int, str], tuple[torch.Tensor, list[int]]] = OrderedDict()
+        self._features = RecentFeatures()
         self._list_tokens: dict[tuple[int, str], ListTokens] = {}
 
     def prepare(self, requests: Sequence[ImagePrompt], num_crops: int) -> Prompt:
@@ -47,7 +45,9 @@ class Phi3Prompts:
         features: list[torch.Tensor] = []
         sizes: list[list[list[int]]] = []
         for request in requests:
-            encoded = [self.encode(image, num_crops) for image in request.images]
+            # A sheet is drawn for its request: nobody asks for an equal one, and a digest costs milliseconds.
+            by_content = not isinstance(request, RankRequest)
+            encoded = [self.encode(image, num_crops, by_content=by_content) for image in request.images]
             features += [each for each, _ in encoded]
             sizes.append([size for _, size in encoded])
         texts = [self.chat(request) for request in requests]
@@ -59,17 +59,26 @@ class Phi3Prompts:
         tags = "".join(f"<|image_{number}|>\n" for number in range(1, len(request.images) + 1))
         return f"<|user|>\n{tags}{self._control_tokens.broken(request.prompt)}<|end|>\n{_CONTEXT}"
 
-    def encode(self, image: Image, num_crops: int) -> tuple[torch.Tensor, list[int]]:
-        """Return a picture's features and padded size, kept for the next prompts about it."""
-        key = num_crops, pixels_digest(image)
-        if key not in self._features:
-            pixels = self._processor.image_processor(image, num_crops=num_crops)
-            features = self._model.get_image_features(pixels["pixel_values"], pixels["image_sizes"])
-            self._features[key] = features[0], pixels["image_sizes"][0].tolist()
-            while len(self._features) > _FEATURES_KEPT:
-                self._features.popitem(last=False)
-        self._features.move_to_end(key)
-        return self._features[key]
+    def encode(
+        self, image: Image, num_crops: int, *, by_content: bool = True
+    ) -> tuple[torch.Tensor, list[int]]:
+        """Return a picture's features and padded size, kept for the next prompts about it.
+
+        Args:
+            image: the picture.
+            num_crops: tiles of 336 pixels it is cut into, at most.
+            by_content: find what is kept of an equal picture, too, by its digest; else of this very object.
+        """
+        kept = self._features.find(image, num_crops, by_content=by_content)
+        if kept is None:
+            processor = self._processor.image_processor
+            padded = processor.hd_transform(image, num_crops)
+            size = [padded.height, padded.width]
+            views = processor.views(padded, self._model.device)
+            (features,) = self._model.get_image_features(views[None], torch.tensor([size]))
+            kept = features, size
+            self._features.keep(image, num_crops, kept, by_content=by_content)
+        return kept
 
     def list_tokens(self, num_labels: int, ending: str = "") -> ListTokens:
         """Return the pieces that rankings of so many labels are written with; see ``tokenize_list``."""

@@ -268,3 +268,20 @@ def test_the_local_model_reads_a_query_of_any_length(local: LocalPhi3Vision) -> 
     (first, second) = rerank.postprocess_nodes(nodes_with(LONG, "b"), query_str=LONG)
     assert first.node.metadata["rerank_audit"]["query_shortened"] is True
     assert {first.node.node_id, second.node.node_id} == {"0", "1"}
+
+
+def test_a_jpeg_is_decoded_no_larger_than_its_cell_asks_for_and_looks_the_same(tmp_path: Path) -> None:
+    import numpy as np
+
+    noise = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((640, 480), Image.Resampling.BICUBIC).save(tmp_path / "a.jpg", quality=90)
+    access = ImageAccess()
+    full = access.load(tmp_path / "a.jpg")
+    small = access.load(tmp_path / "a.jpg", shown_side=275)
+
+    assert full.size == access.load(tmp_path / "a.jpg", shown_side=640).size == (640, 480)
+    assert small.size == (320, 240)
+    shown = [
+        np.asarray(each.resize((275, 206), Image.Resampling.LANCZOS)).astype(int) for each in (full, small)
+    ]
+    assert np.abs(shown[0] - shown[1]).mean() < 2

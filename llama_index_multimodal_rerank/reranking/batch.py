@@ -1,0 +1,64 @@
+"""What comes of many queries, of which some may have failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from llama_index.core.schema import NodeWithScore, QueryBundle
+
+BATCH_SIZE = 8
+"""Queries whose pictures are in memory together."""
+
+
+class RerankBatchError(RuntimeError):
+    """Some queries of a batch failed; the others were reranked.
+
+    Attributes:
+        results: what was reranked, in the order of the queries; None where one failed.
+        errors: what went wrong, by the index of the query.
+    """
+
+    def __init__(self, results: Sequence[list[NodeWithScore] | None], errors: dict[int, Exception]) -> None:
+        first = min(errors)
+        super().__init__(
+            f"{len(errors)} of {len(results)} queries failed, the first of them query {first}: "
+            f"{errors[first]}. "
+            "The others are in this error's results; on_error='keep_order' keeps the order of failed ones"
+        )
+        self.results, self.errors = list(results), dict(errors)
+
+
+Asked = tuple[Sequence[NodeWithScore], QueryBundle]
+
+
+def parts(queries: Sequence[Asked], batch_size: int) -> Iterator[Sequence[Asked]]:
+    """Yield the queries in parts.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more queries, got {batch_size}")
+    for start in range(0, len(queries), batch_size):
+        yield queries[start : start + batch_size]
+
+
+def progress_bar(total: int, show: bool | None) -> Any:
+    """Return a progress bar over queries, to be used in a ``with`` statement; None: on a terminal only."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc="Reranking queries", disable=None if show is None else not show)
+
+
+def all_results(results: Sequence[list[NodeWithScore] | Exception]) -> list[list[NodeWithScore]]:
+    """Return the results, if there are no exceptions among them.
+
+    Raises:
+        RerankBatchError: there are.
+    """
+    errors = {number: each for number, each in enumerate(results) if isinstance(each, Exception)}
+    ranked = [None if isinstance(each, Exception) else each for each in results]
+    if errors:
+        raise RerankBatchError(ranked, errors) from errors[min(errors)]
+    return [each for each in ranked if each is not None]
