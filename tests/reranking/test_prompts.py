@@ -83,7 +83,7 @@ def test_a_prompt_whose_answers_cannot_be_read(prompt: str | BasePromptTemplate,
         RichPromptTemplate("{% if query_caption %}{{ query_caption }}{% endif %} {{ answer_format }}"),
         SelectorPromptTemplate(PromptTemplate(GOOD)),
     ],
-    ids=str,
+    ids=lambda prompt: type(prompt).__name__,
 )
 def test_a_prompt_that_can_be_used(prompt: str | BasePromptTemplate) -> None:
     for give in given_in_every_way(prompt):
