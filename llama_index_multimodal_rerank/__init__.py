@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .milvus.clients import MilvusUnavailableError as MilvusUnavailableError
     from .milvus.store import EmbeddingMismatchError as EmbeddingMismatchError
     from .milvus.store import milvus_store as milvus_store
+    from .reranking.batch import RerankBatchError as RerankBatchError
     from .reranking.postprocessor import Phi3VisionRerank as Phi3VisionRerank
     from .reranking.ranking import Audit as Audit
     from .reranking.ranking import BadAnswerError as BadAnswerError
@@ -55,6 +56,7 @@ _DEFINED_IN = {
     "NodeValueError": "schema.values",
     "Phi3VisionRerank": "reranking.postprocessor",
     "Ranking": "reranking.ranking",
+    "RerankBatchError": "reranking.batch",
     "Sheet": "reranking.sheet",
     "VisionLanguageModel": "vlm.protocols",
     "VisualizedBGEEmbedding": "embeddings.visualized_bge",
