@@ -23,12 +23,13 @@ from llama_index_multimodal_rerank import (
 torch.set_num_threads(2)
 RED = Image.new("RGB", (300, 300), "red")
 options = dict(device="cpu", dtype="float32")
+sizes = dict(embed_batch_size=8)  # by default it follows the number of threads, and rounding follows it
 
-def embed(model=VisualizedBGEEmbedding(model_name="demo", **options)):
+def embed(model=VisualizedBGEEmbedding(model_name="demo", **options, **sizes)):
     return model.get_text_embedding_batch([ImageText("a cup", RED)] * 32)
 
 def embed_with_another():
-    return embed(VisualizedBGEEmbedding(model_name="demo", **options))
+    return embed(VisualizedBGEEmbedding(model_name="demo", **options, **sizes))
 
 def rerank(model=Phi3VisionRerank(model=LocalPhi3Vision("demo", **options))):
     nodes = [NodeWithScore(node=image_node(RED, metadata={'place': i}), score=0.5) for i in range(2)]

@@ -376,7 +376,7 @@ class _Recorder:
             ids, mask = self.tokenizer.pad(self.tokenizer(trace[kind]["texts"]))
             seen.clear()
             with torch.inference_mode():
-                self.model(ids, mask, _pixels(self.folder, images) if images else None)
+                self.model.last_hidden_state(ids, mask, _pixels(self.folder, images) if images else None)
             for step, tensor in seen.items():
                 self.arrays[f"trace_{kind}/{step}"] = tensor.numpy()
         for hook in hooks:
