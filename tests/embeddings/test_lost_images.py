@@ -107,6 +107,10 @@ def test_texts_about_formats_are_texts(embed_model: VisualizedBGEEmbedding, text
 def test_splitters_lose_pictures_of_every_kind(
     embed_model: VisualizedBGEEmbedding, pictures: list[Path], splitter: Any, include_metadata: bool
 ) -> None:
+    try:
+        splitter()
+    except LookupError:  # early llama-index-core downloads a list of words that it has itself
+        pytest.skip("NLTK's list of stop words is not on this machine")
     for node in (
         image_node(pictures[0], text="a mug"),
         ImageNode(image_path=str(pictures[0]), text="a mug"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +244,10 @@ def test_what_was_left_out_is_taken_when_it_is_there_again(
     data = pictures[2].read_bytes()
     pictures[2].unlink()
     assert run(odd) == {*ids[:2], *ids[3:5]}
-    docstore.persist(str(tmp_path / "docstore.json"))
+    try:
+        docstore.persist(str(tmp_path / "docstore.json"))
+    except TypeError:  # llama-index-core 0.14.0 puts nodes into the document store before they are looked at
+        assert version("llama-index-core") == "0.14.0"
     pictures[2].write_bytes(data)
     assert run(load_image_nodes(pictures)) == set(ids)
     done = len(skipping.skipped)

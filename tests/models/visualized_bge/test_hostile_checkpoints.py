@@ -172,7 +172,7 @@ CASES: dict[str, tuple[Callable[[], Files], type[Exception], str]] = {
         "was not unpickled",
     ),
     "complex numbers": (
-        lambda: {"model.safetensors": safetensors.torch.save(weights(lambda t: t.to(torch.complex64)))},
+        lambda: {"model.pth": saved(weights(lambda tensor: tensor.to(torch.complex64)))},
         CheckpointError,
         "complex64",
     ),
