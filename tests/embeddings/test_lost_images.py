@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -102,15 +103,22 @@ def test_texts_about_formats_are_texts(embed_model: VisualizedBGEEmbedding, text
     assert len(embed_model.get_text_embedding(text)) == embed_model.dim
 
 
-@pytest.mark.parametrize("splitter", [SentenceSplitter, TokenTextSplitter])
+@pytest.mark.parametrize(
+    "splitter",
+    [
+        pytest.param(
+            SentenceSplitter,
+            marks=pytest.mark.skipif(
+                version("llama-index-core") == "0.14.0", reason="it wants to download words for NLTK"
+            ),
+        ),
+        TokenTextSplitter,
+    ],
+)
 @pytest.mark.parametrize("include_metadata", [True, False])
 def test_splitters_lose_pictures_of_every_kind(
     embed_model: VisualizedBGEEmbedding, pictures: list[Path], splitter: Any, include_metadata: bool
 ) -> None:
-    try:
-        splitter()
-    except LookupError:  # early llama-index-core downloads a list of words that it has itself
-        pytest.skip("NLTK's list of stop words is not on this machine")
     for node in (
         image_node(pictures[0], text="a mug"),
         ImageNode(image_path=str(pictures[0]), text="a mug"),

