@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -42,36 +40,11 @@ def check_values(config: DataclassInstance, *, may_be_zero: Collection[str] = ()
             raise _wrong(config, field.name, value, "a text")
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises:
-        ValueError: it holds something else.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply to be a configuration.") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"expected a JSON object, got {type(data).__name__}.")
-    return data
-
-
-def check_object(where: str, data: Any) -> Mapping[str, Any]:
-    """Return ``data``, if it is a JSON object.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{where} is {_short(data)}; expected a JSON object.")
-    return data
-
-
 def _wrong(config: object, name: str, value: object, expected: str) -> ValueError:
-    return ValueError(f"{type(config).__name__} has {name}={_short(value)}; expected {expected}.")
+    return ValueError(f"{type(config).__name__} has {name}={describe(value)}; expected {expected}.")
 
 
-def _short(value: object) -> str:
+def describe(value: object) -> str:
+    """Return a value as an error shows it, in at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -8,7 +8,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .config_values import describe
+
 C = TypeVar("C")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply to be a configuration.") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"expected a JSON object, got {type(data).__name__}.")
+    return data
+
+
+def check_object(where: str, data: Any) -> Mapping[str, Any]:
+    """Return ``data``, if it is a JSON object.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where} is {describe(data)}; expected a JSON object.")
+    return data
 
 
 def write_json_object(path: Path, data: Mapping[str, Any]) -> None:

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config_values import check_object, check_values, read_json_object
-from ..json_config import build_dataclass, check_fields, check_heads, write_json_object
+from ..config_values import check_values
+from ..json_config import (
+    build_dataclass,
+    check_fields,
+    check_heads,
+    check_object,
+    read_json_object,
+    write_json_object,
+)
 
 if TYPE_CHECKING:
     from transformers import CLIPConfig

@@ -225,7 +225,7 @@ class MagicLens(ImageTextEncoder):
         rows = {tokens.tobytes(): tokens for tokens in ids}  # every text once
         numbers = {key: number for number, key in enumerate(rows)}
         text_index = torch.tensor([numbers[tokens.tobytes()] for tokens in ids])
-        squares = self._to_device(torch.from_numpy(np.stack(images)))
+        squares = self._to_device(self._stack(images))
         embeddings: torch.Tensor = self.model(
             self._to_device(self.tokenizer.pad(list(rows.values()))),
             normalize_squares(squares).to(self.dtype),
