@@ -39,6 +39,7 @@ from llama_index_multimodal_rerank.images.decoding import IMAGE_FORMATS, OPTIONA
 from llama_index_multimodal_rerank.reranking.ranking import ranking_from_answer
 
 sys.path.append(str(Path(__file__).parent.parent))  # run as a script, too
+from tests.support.mutated_bytes import mutated
 from tests.support.mutated_checkpoints import CheckpointFuzzer
 
 SLOW_SECONDS = 2.0
@@ -67,35 +68,12 @@ def seeds() -> list[bytes]:
 SEEDS = seeds()
 
 
-def mutated(rng: Random) -> bytes:
-    """A picture with bytes changed, cut, repeated, or spliced with another."""
-    data = bytearray(rng.choice(SEEDS))
-    for _ in range(rng.randint(1, 6)):
-        place = rng.randrange(len(data)) if data else 0
-        what = rng.randrange(7)
-        if what == 0 and data:
-            data[place] = rng.randrange(256)
-        elif what == 1 and data:
-            data[place] ^= 1 << rng.randrange(8)
-        elif what == 2:
-            del data[place : place + rng.randint(1, 40)]
-        elif what == 3:
-            data[place:place] = rng.randbytes(rng.randint(1, 20))
-        elif what == 4:
-            data[place:place] = data[place : place + rng.randint(1, 60)]
-        elif what == 5:
-            data[place : place + 4] = rng.choice(
-                [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\1"]
-            )
-        else:
-            other = rng.choice(SEEDS)
-            data[place:] = other[rng.randrange(len(other)) :]
-    return bytes(data)
-
-
 def fuzz_pictures(rng: Random) -> str:
     """Mutated pictures, as bytes, base64 or data URI, and noise."""
-    data = mutated(rng) if rng.random() < 0.9 else rng.randbytes(rng.randint(0, 400))
+    if rng.random() < 0.9:
+        data = mutated(rng, rng.choice(SEEDS), times=rng.randint(1, 6), others=SEEDS)
+    else:
+        data = rng.randbytes(rng.randint(0, 400))
     way = rng.randrange(4)
     source: bytes | str = data
     if way == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from random import Random
 
@@ -12,6 +11,7 @@ from llama_index_multimodal_rerank.models.magiclens.state_dict import open_weigh
 
 from .flax_writer import pickled_bytes
 from .magiclens_golden import CHECKPOINTS, INDEX, WHOLE_MODEL, config
+from .mutated_bytes import mutated
 
 # Heads of msgpack values, opcodes of pickle, and lengths that lie.
 _TOKENS = [
@@ -46,7 +46,7 @@ class CheckpointFuzzer:
         """
         whole = rng.random() < 0.02
         small = self.sound if rng.random() < 0.8 else self.damaged
-        data = self.mutated(rng, self.whole if whole else small)
+        data = self.damage(rng, self.whole if whole else small)
         self.path.write_bytes(data)
         try:
             if whole:
@@ -61,33 +61,14 @@ class CheckpointFuzzer:
         assert elements <= len(data)
         return "read"
 
-    def mutated(self, rng: Random, seeds: list[bytes]) -> bytes:
+    def damage(self, rng: Random, seeds: list[bytes]) -> bytes:
         """A file with bytes changed, cut, repeated or put in; half of them as a sound pickle."""
-        data = bytearray(rng.choice(seeds))
+        data = rng.choice(seeds)
         rewrap = rng.random() < 0.5
         if rewrap:
             start = data.find(b"\x81\xa6params")
             data = data[start:-2] if start >= 0 else data
         # of a large file the arrays are not worth it: near its beginning the structure is
-        reach = len(data) if len(data) < 20_000 else rng.choice([400, 4000, len(data)])
-        for _ in range(rng.choice([1, 1, 1, 2, 4])):
-            place = rng.randrange(max(1, min(reach, len(data))))
-            what = rng.randrange(7)
-            if what == 0 and data:
-                data[place] = rng.randrange(256)
-            elif what == 1 and data:
-                data[place] ^= 1 << rng.randrange(8)
-            elif what == 2:
-                del data[place : place + rng.randint(1, 40)]
-            elif what == 3:
-                data[place:place] = rng.randbytes(rng.randint(1, 12))
-            elif what == 4:
-                data[place:place] = data[place : place + rng.randint(1, 80)]
-            elif what == 5:
-                token = rng.choice(_TOKENS)
-                data[place : place + len(token) * rng.randint(0, 1)] = token
-            else:
-                data[place : place + 4] = struct.pack(
-                    ">I", rng.choice([0, 1, 2, 255, 2**16, 2**31, 2**32 - 1])
-                )
-        return pickled_bytes(bytes(data)) if rewrap else bytes(data)
+        reach = None if len(data) < 20_000 else rng.choice([400, 4000, len(data)])
+        changed = mutated(rng, data, times=rng.choice([1, 1, 1, 2, 4]), reach=reach, tokens=_TOKENS)
+        return pickled_bytes(changed) if rewrap else changed
