@@ -27,22 +27,27 @@ class FastTokenizer:
 
     Args:
         tokenizer: a fast Hugging Face tokenizer.
+        vocab_size: rows of the model's table of embeddings.
+        fewest: tokens that every text has at least, special ones included.
 
     Raises:
         ValueError: the tokenizer is not a fast one.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, vocab_size: int, fewest: int = 0) -> None:
         if not tokenizer.is_fast:
             raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer; a tokenizer.json is needed.")
         self.tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._fewest = fewest
         self._lock = threading.Lock()
 
     def __call__(self, texts: Sequence[str]) -> list[Int64Array]:
         """Return the ids of every text with its special tokens, neither padded nor truncated.
 
         Raises:
-            ValueError: a pattern of the tokenizer cannot be matched.
+            ValueError: a pattern of the tokenizer cannot be matched, or it gives an id that the model has
+                no row for, or fewer ids than the model reads.
         """
         if not texts:
             return []
@@ -57,7 +62,16 @@ class FastTokenizer:
                 return_token_type_ids=False,
                 verbose=False,
             )
-        return [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
+        return [self._check(np.asarray(ids, dtype=np.int64)) for ids in encoded["input_ids"]]
+
+    def _check(self, ids: Int64Array) -> Int64Array:
+        if len(ids) < self._fewest:
+            wrong = f"{len(ids)} ids for a text, and the model reads at least {self._fewest}"
+        elif ids.size and not 0 <= ids.min() <= ids.max() < self._vocab_size:
+            wrong = f"ids from {ids.min()} to {ids.max()}, and the model has {self._vocab_size} rows"
+        else:
+            return ids
+        raise ValueError(f"The tokenizer gives {wrong}: tokenizer.json is that of another model.")
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,15 @@ class HubOptions:
         token: access token; None takes the one of ``hf auth login``.
     """
 
-    cache_folder: str | None = None
+    cache_folder: str | os.PathLike[str] | None = None
     revision: str | None = None
     local_files_only: bool | None = None
     token: str | bool | None = None
+
+    @property
+    def cache_dir(self) -> str | None:
+        """The folder of the cache, for libraries that take a string."""
+        return None if self.cache_folder is None else os.fspath(self.cache_folder)
 
 
 def local_path(model_name: str, hub: HubOptions) -> Path | None:
@@ -84,7 +90,7 @@ def fetch(wanted: Sequence[tuple[str, str]], hub: HubOptions, *, weights_repo: s
                     repo,
                     name,
                     revision=hub.revision if repo == weights_repo else None,
-                    cache_dir=hub.cache_folder,
+                    cache_dir=hub.cache_dir,
                     local_files_only=bool(hub.local_files_only),
                     token=hub.token,
                 )
@@ -109,5 +115,5 @@ def _how_to_fetch(
         error,
         commands=commands,
         folder_holds=f"the weights, {' and '.join(TOKENIZER_FILES)}",
-        cache_folder=hub.cache_folder,
+        cache_folder=hub.cache_dir,
     )

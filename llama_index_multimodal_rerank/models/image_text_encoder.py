@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ from .batching import best_batch_sizes, plan_batches
 from .fast_tokenizer import FastTokenizer, Int64Array, truncate
 from .items import Entry, Item, parse_items
 from .prefetch import Prefetcher, lag_by_one
+from .saved_encoder import ConfiguredModel, SavedEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -27,22 +28,30 @@ ImageArray = npt.NDArray[Any]
 _TOKENIZE_AT_ONCE = 1024
 
 
-class ImageTextEncoder(ABC):
+class ImageTextEncoder(SavedEncoder):
     """Embeds texts, pictures, and pictures with a text: reading, batching, and memory that is too small.
 
     One instance may be used by several threads; the model runs for one of them at a time. A model says in
     its subclass how a picture and a text become its input, and runs on a batch of them.
 
     Args:
-        tokenizer: the model's tokenizer.
+        model: the filled model.
+        tokenizer: its tokenizer.
+        weights_sha256: digest of the weights, for :attr:`fingerprint`.
         image_dtype: element type of what :meth:`preprocess` returns.
         image_shape: shape of what :meth:`preprocess` returns.
     """
 
     def __init__(
-        self, tokenizer: FastTokenizer, *, image_dtype: npt.DTypeLike, image_shape: tuple[int, ...]
+        self,
+        model: ConfiguredModel,
+        tokenizer: FastTokenizer,
+        *,
+        weights_sha256: str,
+        image_dtype: npt.DTypeLike,
+        image_shape: tuple[int, ...],
     ) -> None:
-        self._tokenizer = tokenizer
+        super().__init__(model, tokenizer, weights_sha256=weights_sha256)
         self._image_dtype = np.dtype(image_dtype)
         self._image_shape = image_shape
         self._lock = threading.Lock()
@@ -51,11 +60,6 @@ class ImageTextEncoder(ABC):
     @abstractmethod
     def preprocess(self, image: Image.Image) -> ImageArray:
         """Return what the model sees of a picture, which :meth:`encode` takes in its place."""
-
-    @property
-    @abstractmethod
-    def dim(self) -> int:
-        """Length of an embedding."""
 
     @property
     @abstractmethod
@@ -186,7 +190,7 @@ class ImageTextEncoder(ABC):
         cut = 0
         for start in range(0, len(entries), _TOKENIZE_AT_ONCE):
             some = entries[start : start + _TOKENIZE_AT_ONCE]
-            for entry, tokens in zip(some, self._tokenizer([entry.text for entry in some]), strict=True):
+            for entry, tokens in zip(some, self.tokenizer([entry.text for entry in some]), strict=True):
                 limit = self._token_limit(len(ids), entry, tokens)
                 cut += len(tokens) > limit
                 ids.append(truncate(tokens, limit))

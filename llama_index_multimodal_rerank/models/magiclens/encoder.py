@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..fast_tokenizer import Int64Array
 from ..hardware import resolve_device, resolve_dtype
-from ..hub import CONFIG_NAME, WEIGHTS_NAME, HubOptions
+from ..hub import HubOptions
 from ..image_text_encoder import ImageArray, ImageTextEncoder
 from ..items import Entry
 from .configuration import BASE, MagicLensConfig
@@ -71,12 +71,18 @@ class MagicLens(ImageTextEncoder):
         ValueError: items[0] is a text without an image, and MagicLens embeds no text alone: 'round'. ...
     """
 
+    model: MagicLensModel
+    tokenizer: MagicLensTokenizer
+
     def __init__(self, model: MagicLensModel, tokenizer: MagicLensTokenizer, *, weights_sha256: str) -> None:
         side = model.config.vision.image_size
-        super().__init__(tokenizer, image_dtype=np.float32, image_shape=(3, side, side))
-        self.model = model
-        self.tokenizer = tokenizer
-        self._weights_sha256 = weights_sha256
+        super().__init__(
+            model,
+            tokenizer,
+            weights_sha256=weights_sha256,
+            image_dtype=np.float32,
+            image_shape=(3, side, side),
+        )
 
     @classmethod
     def from_pretrained(
@@ -112,12 +118,7 @@ class MagicLens(ImageTextEncoder):
         """
         device = resolve_device(device)
         dtype = resolve_dtype(dtype, device)
-        hub = HubOptions(
-            cache_folder=None if cache_folder is None else os.fspath(cache_folder),
-            revision=revision,
-            local_files_only=local_files_only,
-            token=token,
-        )
+        hub = HubOptions(cache_folder, revision, local_files_only, token)
         files = open_model_files(model_name, hub)
         return cls._from_weights(files.weights, files.tokenizer_folder, device, dtype)
 
@@ -141,18 +142,6 @@ class MagicLens(ImageTextEncoder):
         digest = fill_model(model, weights, device=device, dtype=dtype)
         logger.info("Loaded %s on %s in %s.", weights.config.name, device, dtype)
         return cls(model, tokenizer, weights_sha256=digest)
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write configuration, tokenizer and weights into a folder that :meth:`from_pretrained` reads.
-
-        The weights are a safetensors file in the current dtypes. To turn a released file into safetensors
-        without rounding, use :func:`convert_checkpoint`.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.tokenizer.save_pretrained(folder)
-        self.model.config.to_json_file(folder / CONFIG_NAME)
-        save_model(self.model, folder / WEIGHTS_NAME)
 
     def preprocess(self, image: Image.Image) -> Float32Array:
         """Return what the model sees of a picture, which :meth:`encode` takes in its place.
@@ -193,18 +182,11 @@ class MagicLens(ImageTextEncoder):
         return self.model.config.text.max_position_embeddings
 
     @property
-    def fingerprint(self) -> dict[str, str]:
-        """What tells this embedding space from others: equal fingerprints give comparable embeddings.
+    def _preprocessing(self) -> str:
+        return f"{PREPROCESSING_ID}-{self.model.config.vision.image_size}"
 
-        ``model`` (name), ``weights_sha256`` (over the values of the tensors, the same for a ``.pkl`` and a
-        ``.safetensors`` file and for any device and dtype the model runs in), ``preprocessing`` and ``dim``.
-        """
-        return {
-            "model": self.model.config.name,
-            "weights_sha256": self._weights_sha256,
-            "preprocessing": f"{PREPROCESSING_ID}-{self.model.config.vision.image_size}",
-            "dim": str(self.dim),
-        }
+    def _save_weights(self, path: Path) -> None:
+        save_model(self.model, path)
 
     def _layers(self) -> Sequence[torch.nn.Module]:
         clip = self.model.clip

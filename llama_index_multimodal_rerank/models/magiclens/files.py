@@ -107,7 +107,7 @@ def _open_local(path: Path) -> ModelFiles:
 def _released_weights(name: str, hub: HubOptions) -> Path:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    cache = Path(hub.cache_folder or HF_HUB_CACHE).expanduser()
+    cache = Path(hub.cache_dir or HF_HUB_CACHE).expanduser()
     file = RELEASED_FILES[name]
     for place in (cache / name / WEIGHTS_NAME, cache / file):
         if place.is_file():

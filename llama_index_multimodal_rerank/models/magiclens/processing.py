@@ -104,7 +104,7 @@ class MagicLensTokenizer(FastTokenizer):
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: TextConfig) -> None:
-        super().__init__(tokenizer)
+        super().__init__(tokenizer, vocab_size=config.vocab_size, fewest=2)
         found = (len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
         expected = (config.vocab_size, config.bos_token_id, config.eos_token_id)
         if found != expected:
@@ -112,7 +112,6 @@ class MagicLensTokenizer(FastTokenizer):
                 f"The tokenizer does not belong to the model: it has {found[0]} entries, start id {found[1]} "
                 f"and end id {found[2]}; the model has {expected[0]}, {expected[1]} and {expected[2]}."
             )
-        self._rows = config.vocab_size
 
     @classmethod
     def from_folder(cls, folder: Path, config: TextConfig) -> MagicLensTokenizer:
@@ -128,16 +127,9 @@ class MagicLensTokenizer(FastTokenizer):
         """Return the ids of every text with its special tokens, neither padded nor truncated.
 
         Raises:
-            ValueError: the tokenizer cannot read a text, or gives an id that the model has no row for.
+            ValueError: the tokenizer cannot read a text, or does not belong to the model.
         """
-        rows = super().__call__([clean_text(text) for text in texts])
-        for ids in rows:
-            if ids.size < 2 or not 0 <= ids.min() <= ids.max() < self._rows:
-                raise ValueError(
-                    f"The tokenizer gives {ids.tolist()[:8]}, and the model reads at least two ids from 0 to "
-                    f"{self._rows - 1}: tokenizer.json is that of another model."
-                )
-        return rows
+        return super().__call__([clean_text(text) for text in texts])
 
     def pad(self, rows: Sequence[Int64Array]) -> torch.Tensor:
         """Stack ids to a batch, padded on the right to the longest, with id 0.

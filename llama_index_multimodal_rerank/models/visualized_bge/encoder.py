@@ -16,7 +16,7 @@ from ..digest import weights_digest
 from ..errors import CheckpointError
 from ..fast_tokenizer import Int64Array
 from ..hardware import resolve_device, resolve_dtype
-from ..hub import CONFIG_NAME, WEIGHTS_NAME, HubOptions
+from ..hub import HubOptions
 from ..image_text_encoder import ImageArray, ImageTextEncoder
 from ..items import Entry
 from .files import WEIGHTS_REPO, open_model_files
@@ -47,12 +47,14 @@ class VisualizedBGE(ImageTextEncoder):
         weights_sha256: digest of the weights, for :attr:`fingerprint`.
     """
 
+    model: VisualizedBGEModel
+    tokenizer: TextTokenizer
+
     def __init__(self, model: VisualizedBGEModel, tokenizer: TextTokenizer, *, weights_sha256: str) -> None:
         side = model.config.vision.image_size
-        super().__init__(tokenizer, image_dtype=np.uint8, image_shape=(side, side, 3))
-        self.model = model
-        self.tokenizer = tokenizer
-        self._weights_sha256 = weights_sha256
+        super().__init__(
+            model, tokenizer, weights_sha256=weights_sha256, image_dtype=np.uint8, image_shape=(side, side, 3)
+        )
         self._empty_text = torch.from_numpy(tokenizer([""])[0]).to(self.device)
         on_gpu = self.device.type == "cuda"
         self._graphs = GraphCache(self._embed_crops, self.device) if on_gpu else None
@@ -92,12 +94,7 @@ class VisualizedBGE(ImageTextEncoder):
         """
         device = resolve_device(device)
         dtype = resolve_dtype(dtype, device)
-        hub = HubOptions(
-            cache_folder=None if cache_folder is None else os.fspath(cache_folder),
-            revision=revision,
-            local_files_only=local_files_only,
-            token=token,
-        )
+        hub = HubOptions(cache_folder, revision, local_files_only, token)
         files = open_model_files(model_name, hub)
         tokenizer = TextTokenizer.from_folder(files.tokenizer_folder, files.config)
         try:
@@ -110,17 +107,6 @@ class VisualizedBGE(ImageTextEncoder):
         used["rope_table"] = model.vision.rope_table.cpu()
         logger.info("Loaded %s on %s in %s.", files.config.name, device, dtype)
         return cls(model, tokenizer, weights_sha256=weights_digest(used))
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write configuration, tokenizer and weights into a folder that :meth:`from_pretrained` reads.
-
-        The weights are a safetensors file under the keys of the released files, in the current dtype.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.tokenizer.save_pretrained(folder)
-        self.model.config.to_json_file(folder / CONFIG_NAME)
-        save_model(self.model, folder / WEIGHTS_NAME)
 
     def compile(self) -> None:
         """Have torch compile the layers; see :meth:`ImageTextEncoder.compile`."""
@@ -172,18 +158,11 @@ class VisualizedBGE(ImageTextEncoder):
         return self.model.config.max_tokens_with_image
 
     @property
-    def fingerprint(self) -> dict[str, str]:
-        """What tells this embedding space from others: equal fingerprints give comparable embeddings.
+    def _preprocessing(self) -> str:
+        return f"{PREPROCESSING_ID}-{self.model.config.vision.image_size}"
 
-        ``model`` (name), ``weights_sha256`` (over the values of the tensors, the same for a ``.pth`` and a
-        ``.safetensors`` file and for any device and dtype the model runs in), ``preprocessing`` and ``dim``.
-        """
-        return {
-            "model": self.model.config.name,
-            "weights_sha256": self._weights_sha256,
-            "preprocessing": f"{PREPROCESSING_ID}-{self.model.config.vision.image_size}",
-            "dim": str(self.dim),
-        }
+    def _save_weights(self, path: Path) -> None:
+        save_model(self.model, path)
 
     def _layers(self) -> Sequence[torch.nn.Module]:
         return [*self.model.vision.eva.blocks, *self.model.text.encoder.layer]

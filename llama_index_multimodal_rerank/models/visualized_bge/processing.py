@@ -102,7 +102,7 @@ class TextTokenizer(FastTokenizer):
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: VisualizedBGEConfig) -> None:
-        super().__init__(tokenizer)
+        super().__init__(tokenizer, vocab_size=config.text.vocab_size)
         if tokenizer.pad_token_id != config.text.pad_token_id or len(tokenizer) > config.text.vocab_size:
             raise ValueError(
                 f"The tokenizer does not belong to {config.name!r}: it has {len(tokenizer)} entries and "
@@ -110,7 +110,6 @@ class TextTokenizer(FastTokenizer):
                 f"padding id {config.text.pad_token_id}."
             )
         self._pad_id = config.text.pad_token_id
-        self._rows = config.text.vocab_size
         if (special := len(self([""])[0])) != SPECIAL_TOKENS:
             raise ValueError(
                 f"The tokenizer does not belong to {config.name!r}: it puts {special} special tokens around "
@@ -126,21 +125,6 @@ class TextTokenizer(FastTokenizer):
             ValueError: the tokenizer does not belong to the model.
         """
         return cls(read_tokenizer(folder), config)
-
-    def __call__(self, texts: Sequence[str]) -> list[Int64Array]:
-        """Return the ids of every text with its special tokens, neither padded nor truncated.
-
-        Raises:
-            ValueError: the tokenizer cannot read a text, or gives an id that the model has no row for.
-        """
-        rows = super().__call__(texts)
-        for ids in rows:
-            if ids.size and not 0 <= ids.min() <= ids.max() < self._rows:
-                raise ValueError(
-                    f"The tokenizer gives ids from {ids.min()} to {ids.max()}, and the model has "
-                    f"{self._rows} rows: tokenizer.json is that of another model."
-                )
-        return rows
 
     def pad(self, rows: Sequence[Int64Array]) -> tuple[torch.Tensor, torch.Tensor]:
         """Stack ids to a batch, padded on the right to the longest.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -204,6 +205,28 @@ def test_tokenizer_of_another_model(tiny: MagicLens) -> None:
     )  # fmt: skip
     with pytest.raises(ValueError, match="does not belong to the model: it has"):
         MagicLensTokenizer(tiny.tokenizer.tokenizer, other)
+
+
+FAR_AWAY = {"type": "BertProcessing", "cls": ["a", 0], "sep": ["b", 99_999]}
+
+
+@pytest.mark.parametrize(
+    ("post_processor", "message"),
+    [
+        (None, "gives 0 ids for a text, and the model reads at least 2"),
+        (FAR_AWAY, r"gives ids from \d+ to 99999, and the model has \d+ rows"),
+    ],
+    ids=["no start and end", "an id far away"],
+)
+def test_tokenizers_whose_ids_the_model_cannot_read(
+    tmp_path: Path, tiny: MagicLens, post_processor: dict[str, Any] | None, message: str
+) -> None:
+    tiny.tokenizer.tokenizer.save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": post_processor}))
+    tokenizer = MagicLensTokenizer.from_folder(tmp_path, tiny.model.config.text)
+    with pytest.raises(ValueError, match=message):
+        tokenizer([""])
 
 
 def test_seeds_give_models(tmp_path: Path) -> None:
