@@ -44,6 +44,7 @@ from ._common import (
     write_jpegs,
     write_report,
 )
+from ._databases import temporary_databases
 from ._embed_sides import BareModel, OneByOne, Vectors, count_flops, make_texts
 from ._embedders import EMBEDDERS, Content, Embedder
 
@@ -119,8 +120,8 @@ def end_to_end(
     times: dict[str, list[float]] = {"model": [], "load_nodes": [], "embed": [], "insert": []}
     for _ in range(options.repeats):
         times["model"].append(timed(model, options.device).seconds / model.items)
-        with tempfile.TemporaryDirectory() as database:
-            store = milvus_store(Path(database) / "pictures.db", ours)
+        with temporary_databases() as database:
+            store = milvus_store(database / "pictures.db", ours)
             store.add(list(pipeline.run(nodes=load_image_nodes(files[:1]))))  # a row that is replaced below
             # IngestionPipeline.run does just this when it is given the store; apart, each stage has its time.
             loaded = timed(lambda: load_image_nodes(folder), options.device)

@@ -12,7 +12,6 @@ import argparse
 import json
 import logging
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,8 @@ from llama_index.core.vector_stores.types import VectorStoreQuery
 from tqdm import tqdm
 
 from llama_index_multimodal_rerank import milvus_store
+
+from ._databases import temporary_databases
 
 TOP_K = 9
 
@@ -94,9 +95,9 @@ def main() -> None:
     logging.getLogger("grpc").setLevel(logging.CRITICAL)  # Lite's server reports calls it does not know
     results = []
     print(f"{'rows':>8} {'insert/s':>10} {'first search':>13} {'search':>10} {'numpy':>10} {'ratio':>7}")
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_databases() as folder:
         for rows in options.rows:
-            r = measure(rows, options.dim, options.repeats, Path(folder))
+            r = measure(rows, options.dim, options.repeats, folder)
             results.append(r)
             print(
                 f"{rows:>8} {r['insert_rows_per_s']:>10.0f} {r['first_search_s']:>11.3f} s "

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
-from pathlib import Path
 from statistics import median
 
 import psutil
 
+from benchmarks._databases import temporary_databases
 from llama_index_multimodal_rerank import Phi3VisionRerank, VisualizedBGEEmbedding
 from tests.support.drawing import draw_picture
 from tests.support.mixed_load import make_jobs, run, same
@@ -36,8 +35,7 @@ def main() -> None:
     options = parser.parse_args()
 
     process = psutil.Process()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with temporary_databases() as folder:
         pictures = [folder / f"{seed}.png" for seed in range(6)]
         for seed, path in enumerate(pictures):
             draw_picture(seed).save(path)

@@ -36,6 +36,7 @@ def run(name: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert "the folder was deleted" not in done.stderr  # a database's, while it was open
     return json.loads(report.read_text()), done.stdout
 
 
