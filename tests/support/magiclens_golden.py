@@ -140,3 +140,8 @@ WHOLE_CHECKPOINT = next(CHECKPOINTS / name for name, entry in INDEX.items() if "
 """A model of the set as a file, and by its name in the set."""
 
 WHOLE_MODEL: str = INDEX[WHOLE_CHECKPOINT.name]["model"]
+
+
+def assert_close(vector: Any, expected: Any) -> None:
+    """Embeddings of the float32 model are equal up to the tolerance of the golden set."""
+    np.testing.assert_allclose(np.asarray(vector), np.asarray(expected), atol=TOLERANCES["embedding"], rtol=0)
