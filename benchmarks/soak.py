@@ -1,6 +1,6 @@
 """Long runs by hand: 32 threads of mixed queries on tiny models, memory watched, then an idle gap.
 
-    python benchmarks/soak.py --seconds 60 --threads 32 --idle 90
+    python -m benchmarks.soak --seconds 60 --threads 32 --idle 90
 
 Ends with status 1 if an answer was wrong, an error was raised, or memory grew. Needs the ``bench`` and
 ``test`` extras and the repository: the tiny models are those of the tests.
