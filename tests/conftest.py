@@ -14,7 +14,7 @@ from support.visualized_bge_golden import TINY_BERT, config, write_folder
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue
 
-pytest_plugins = ["support.machine"]
+pytest_plugins = ["support.machine", "support.workers"]
 pytest.register_assert_rewrite("support.milvus_behaviour", "support.milvus_filters")
 
 # Speed is no subject of tests: a busy machine must not fail them.

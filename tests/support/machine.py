@@ -6,7 +6,8 @@ the defaults are float32 and the CPU; ``@pytest.mark.hardware_defaults`` gives o
 Scripts that tests start in processes of their own always follow the hardware, as they do for users.
 
 ``pytest --as-if bfloat16`` (or ``float32``) lets such tests and scripts run as on a processor with (without)
-units for bfloat16, whatever this one has.
+units for bfloat16, whatever this one has. All that can come out differently then has the marker
+``follows_hardware``: tests marked ``hardware_defaults``, and those of modules that import :func:`run_script`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "hardware_defaults: default device and dtype are this machine's, not the CPU and float32"
     )
+    config.addinivalue_line(
+        "markers", "follows_hardware: with hardware_defaults, or starts scripts (set by support.machine)"
+    )
     if dtype := config.getoption("as_if"):
         as_if.pretend(dtype)
         _pretended.append(dtype)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    starts_scripts = isinstance(item, pytest.Function) and hasattr(item.module, run_script.__name__)
+    if starts_scripts or item.get_closest_marker("hardware_defaults"):
+        item.add_marker("follows_hardware")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
