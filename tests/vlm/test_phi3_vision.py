@@ -342,7 +342,6 @@ def test_a_list_is_what_plain_generation_writes_with_fewer_passes(vlm, n, order)
 
 
 def test_a_list_that_crosses_the_change_of_the_rotary_factors(vlm):
-    tokenizer = vlm.load().processor.tokenizer
     n = 9
     original = vlm.load().model.config.original_max_position_embeddings
 
@@ -351,9 +350,9 @@ def test_a_list_that_crosses_the_change_of_the_rotary_factors(vlm):
         return vlm.load().processor(text=text, image_sizes=[[336, 336]])["input_ids"].shape[1]
 
     prompt = "which is best?"
-    while length(prompt) < original - 12:
-        prompt += " a"
-    assert tokenizer is not None
+    step = length(prompt + " a") - length(prompt)
+    prompt += " a" * -(-(original - 12 - length(prompt)) // step)
+    assert original - 12 <= length(prompt) < original - 12 + step
     long = request(5, n, prompt)
 
     (ranking,) = vlm.rank_labels([long], max_new_tokens=3)
