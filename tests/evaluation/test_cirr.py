@@ -14,6 +14,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from support.benchmark_files import CIRR, CIRR_QUERIES, draw, write_cirr, write_json
 from support.ranking_table import RankingTable
 
+from llama_index_multimodal_rerank import load_image_nodes
 from llama_index_multimodal_rerank.evaluation import (
     BenchmarkFileError,
     Evaluation,
@@ -135,7 +136,7 @@ class TargetFirst(BaseNodePostprocessor):
     """Puts one picture first and returns three."""
 
     first: str
-    seen: list[list[str]] = []
+    seen: list[list[str]]
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -145,7 +146,7 @@ class TargetFirst(BaseNodePostprocessor):
 
 
 def test_reranking_gets_no_reference_and_loses_no_picture(folder: Path) -> None:
-    """With picture 3 first: places 8,1 -> 2 + 1, as 3 is before them; 3 -> 1; 6 -> 1 + 1, as 3 is before it."""
+    """With picture 3 first: 3,8,1 -> 3; 3 -> 1; 3,6 -> 2; and 3,1; 3; 3,6 among the subsets."""
     model = table()
     reranker = TargetFirst(first=CIRR[3], seen=[])
     found = evaluate(
@@ -195,8 +196,33 @@ def test_a_retriever_of_the_whole_gallery_does_as_well(folder: Path) -> None:
         evaluate(load_cirr(folder), index.as_retriever(similarity_top_k=9), model="table")
 
 
+def test_an_index_without_ids_in_the_metadata_finds_no_subset(folder: Path) -> None:
+    """Its pictures are ranked, by their files' names; but the filter for the subset needs the metadata."""
+    model = table()
+    benchmark = load_cirr(folder)
+    assert benchmark.gallery is not None
+    index = VectorStoreIndex(load_image_nodes(benchmark.gallery.files.values()), embed_model=model)
+    with pytest.raises(ValueError, match=r"query '12060': 5 pictures of its subset were not retrieved"):
+        evaluate(benchmark, index, model=model, show_progress=False)
+
+
+def test_half_a_run_is_not_handed_in(folder: Path, tmp_path: Path) -> None:
+    class Interrupted(RankingTable):
+        def _get_query_embedding(self, query: str) -> list[float]:
+            if len(self.asked) == 2:
+                raise KeyboardInterrupt
+            return super()._get_query_embedding(query)
+
+    model = Interrupted(model_name="table", pictures=CIRR, rankings=RANKINGS)
+    index = index_of(folder, model)
+    found = evaluate(load_cirr(folder), index, model=model, ablations=(), show_progress=False)
+    assert found.protocol.queries == 2
+    with pytest.raises(ValueError, match="was interrupted after 2 queries; the server wants all of them"):
+        write_cirr_submission(found, tmp_path)
+
+
 def test_submission_files(folder: Path, tmp_path: Path) -> None:
-    """The server's rules: pair ids as keys, version and metric, 50 and 3 different names without the reference."""
+    """The server's rules: pair ids as keys, version and metric, 50 and 3 names without the reference."""
     write_cirr(folder, split="test1")
     model = table()
     found = evaluate(
@@ -286,7 +312,7 @@ def test_malformed_files_are_named(folder: Path) -> None:
     with pytest.raises(BenchmarkFileError, match="an object of names and paths is expected"):
         load_cirr(folder)
     split.unlink()
-    with pytest.raises(FileNotFoundError, match="no such file.*Take the file"):
+    with pytest.raises(FileNotFoundError, match=r"no such file.*Take the file"):
         load_cirr(folder)
 
 

@@ -22,7 +22,7 @@ from llama_index_multimodal_rerank.evaluation import (
 
 
 def evaluated(folder: Path, category: Any, gallery: Any = "original", **options: Any) -> Evaluation:
-    """The first query (reference 0, target 11) sees all in their order, the second (1, 2) its target first."""
+    """The first query (reference 0, target 11) sees all in their order, the second its target first."""
     names = fashion_names(category)
     benchmark = load_fashion_iq(folder, category, gallery=gallery, **options)
     first, second = benchmark.queries
@@ -122,7 +122,7 @@ def test_malformed_entries_are_named(tmp_path: Path, change: dict[str, Any], fau
 def test_missing_files_are_named(tmp_path: Path) -> None:
     write_fashion_iq(tmp_path, "dress")
     (tmp_path / "images" / f"{fashion_names('dress')[5]}.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match="1 of 13 pictures are missing.*images="):
+    with pytest.raises(FileNotFoundError, match=r"1 of 13 pictures are missing.*images="):
         load_fashion_iq(tmp_path, "dress")
     load_fashion_iq(tmp_path, "dress", gallery="union")  # which does not have it
     write_json(tmp_path / "image_splits" / "split.dress.val.json", {"a": 1})

@@ -1,4 +1,4 @@
-"""A handful of queries of CIRR, FashionIQ and CIRCO, in files of the published formats, with tiny pictures."""
+"""A few queries of CIRR, FashionIQ and CIRCO, in files of the published formats, with tiny pictures."""
 
 from __future__ import annotations
 
