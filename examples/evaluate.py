@@ -142,8 +142,9 @@ def main() -> None:
         report = found.to_dict()
         print(found.to_markdown())
     else:
-        shuffled = {f"{name}, shuffled": Shuffled(reranker=each) for name, each in rerankers.items()}
-        lists = {**rerankers, **shuffled}
+        lists: dict[str, BaseNodePostprocessor] = {}
+        for name, reranker in rerankers.items():
+            lists |= {name: reranker, f"{name}, shuffled": Shuffled(reranker=reranker)}
         report = report_of(evaluate(benchmark, index, model=embed_model, reranker=lists, ablations=()))
         print_tables(report)
     if options.json:
