@@ -3,6 +3,8 @@
 python examples/evaluate.py
         indexes the drawn catalogue, asks the questions for held-out products, reranks with both strategies,
         and prints tables; --json writes the figures
+python examples/evaluate.py --ablate
+        asks the questions of picture and words only, but each with its picture alone and its words alone, too
 python examples/evaluate.py --model BAAI/bge-visualized --reranker microsoft/Phi-3-vision-128k-instruct
         the same with the real models
 
@@ -14,38 +16,60 @@ bootstrap intervals by scipy. The reranker is given the first 9.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from _common import OUTPUT, embedding_of, file_name
+from _common import OUTPUT, embedding_of
 from llama_index.core import Settings, VectorStoreIndex
-from llama_index.core.evaluation.retrieval.metrics import MRR, NDCG, HitRate
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.ingestion import IngestionPipeline
-from llama_index.core.schema import NodeWithScore
-from scipy.stats import bootstrap
-from tqdm import tqdm
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index_multimodal_rerank import (
-    ImageTextQuery,
     MagicLensEmbedding,
     Phi3VisionRerank,
     load_image_nodes,
     milvus_store,
 )
 from llama_index_multimodal_rerank.demo.catalogue import (
+    Product,
     draw_catalogue,
     draw_query_picture,
     held_out_queries,
 )
-from llama_index_multimodal_rerank.demo.queries import COMPOSED, FAMILIES
+from llama_index_multimodal_rerank.demo.queries import COMPOSED, FAMILIES, DemoQuery
+from llama_index_multimodal_rerank.evaluation import (
+    Benchmark,
+    BenchmarkQuery,
+    Evaluation,
+    Gallery,
+    Row,
+    evaluate,
+    mrr_at,
+    ndcg_at,
+    recall_at,
+)
 
-METRICS = {"Recall@1": (HitRate(), 1), "Recall@9": (HitRate(), 9), "MRR": (MRR(), 9), "nDCG@9": (NDCG(), 9)}
-RESAMPLES = 2000
+METRICS = (recall_at(1), recall_at(9), replace(mrr_at(9), name="MRR"), ndcg_at(9))
 
-Figures = dict[str, list[float]]
+
+class Shuffled(BaseNodePostprocessor):
+    """Shuffles what was retrieved before it is reranked: does the reranker look at places?"""
+
+    reranker: BaseNodePostprocessor
+    _seeds: Iterator[int] = PrivateAttr(default_factory=itertools.count)
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        shuffled = random.Random(next(self._seeds)).sample(nodes, len(nodes))  # noqa: S311 (no secret)
+        return self.reranker.postprocess_nodes(shuffled, query_bundle=query_bundle)
 
 
 def main() -> None:
@@ -59,9 +83,19 @@ def main() -> None:
         help="Visualized BGE: hub name, file or folder; MagicLens: magiclens-base, a path like it",
     )
     parser.add_argument("--reranker", default="demo", help="Phi-3 Vision: hub name or folder; '' for none")
+    parser.add_argument(
+        "--strategies",
+        nargs="+",
+        default=["first_token", "listwise"],
+        choices=["first_token", "listwise"],
+        help="how the reranker ranks",
+    )
     parser.add_argument("--products", type=int, default=900, help="pictures of the catalogue")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of composed queries, about 120 each")
     parser.add_argument("--other-rounds", type=int, default=2, help="rounds of other queries, about 60 each")
+    parser.add_argument(
+        "--ablate", action="store_true", help="composed queries, each also with one side alone"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
@@ -76,7 +110,8 @@ def main() -> None:
         seed=options.seed,
     )
     embed_model = embedding_of(options.model)
-    if isinstance(embed_model, MagicLensEmbedding):
+    is_magiclens = isinstance(embed_model, MagicLensEmbedding)
+    if is_magiclens:
         asked = [question for question in questions if question.picture is not None]
         print(f"MagicLens embeds no text alone: {len(questions) - len(asked)} questions are left out.")
         questions = asked
@@ -86,88 +121,82 @@ def main() -> None:
     nodes = load_image_nodes([product.path for product in products])
     IngestionPipeline(transformations=[embed_model], vector_store=store).run(nodes=nodes)
     index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
-    retriever = index.as_retriever(similarity_top_k=9)
 
-    rerankers = {}
+    rerankers: dict[str, BaseNodePostprocessor] = {}
     if options.reranker:
-        first_token = Phi3VisionRerank(model=options.reranker, top_n=9, strategy="first_token", explain=False)
-        listwise = Phi3VisionRerank(
-            model=first_token.vision_language_model, top_n=9, strategy="listwise", explain=False
+        model: Any = options.reranker
+        for strategy in options.strategies:
+            reranker = Phi3VisionRerank(model=model, top_n=9, strategy=strategy, explain=False)
+            model = reranker.vision_language_model  # loaded once
+            rerankers[strategy] = reranker
+    benchmark = benchmark_of(questions, products)
+    if options.ablate:
+        composed = tuple(query for query in benchmark.queries if query.sides == "composed")
+        found = evaluate(
+            replace(benchmark, queries=composed),
+            index,
+            model=embed_model,
+            reranker=rerankers,
+            ablations=("image",) if is_magiclens else ("image", "text"),
         )
-        rerankers = {"first_token": first_token, "listwise": listwise}
-    lists: dict[str, list[Figures]] = {}
-    families = []
-    for number, question in enumerate(tqdm(questions, desc="Asking", unit="query")):
-        families.append(question.family)
-        picture = None if question.picture is None else draw_query_picture(question.picture, number)
-        query = ImageTextQuery(question.text, image=picture)
-        right = [product.path.name for product in products if question.is_answered_by(product.look)]
-        retrieved = retriever.retrieve(query)
-        shuffled = random.Random(number).sample(retrieved, len(retrieved))  # noqa: S311 (no secret)
-        ranked = {"retrieved": retrieved}
+        report = found.to_dict()
+        print(found.to_markdown())
+    else:
+        lists: dict[str, BaseNodePostprocessor] = {}
         for name, reranker in rerankers.items():
-            ranked[name] = reranker.postprocess_nodes(retrieved, query_bundle=query)
-            ranked[f"{name}, shuffled"] = reranker.postprocess_nodes(shuffled, query_bundle=query)
-        for name, hits in ranked.items():
-            lists.setdefault(name, []).append(measure(hits, right))
-    report = summarise(families, lists)
-    print_tables(report)
+            lists |= {name: reranker, f"{name}, shuffled": Shuffled(reranker=reranker)}
+        report = report_of(evaluate(benchmark, index, model=embed_model, reranker=lists, ablations=()))
+        print_tables(report)
     if options.json:
         arguments = {name: str(value) for name, value in vars(options).items()}
         text = json.dumps({"arguments": arguments, **report}, indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")
 
 
-def measure(hits: Sequence[NodeWithScore], right: list[str]) -> dict[str, float]:
-    """Return every metric of one list."""
-    names = [file_name(hit) for hit in hits]
-    return {
-        name: metric.compute(expected_ids=right, retrieved_ids=names[:depth]).score
-        for name, (metric, depth) in METRICS.items()
-    }
+def benchmark_of(questions: Sequence[DemoQuery], products: Sequence[Product]) -> Benchmark:
+    """Return the questions with their right answers; pictures are called by the names of their files."""
+    queries = tuple(
+        BenchmarkQuery(
+            id_=str(number),
+            text=question.text,
+            image=None if question.picture is None else draw_query_picture(question.picture, number),
+            relevant=tuple(each.path.name for each in products if question.is_answered_by(each.look)),
+            groups=(question.family, *(["composed"] if question.family in COMPOSED else [])),
+        )
+        for number, question in enumerate(questions)
+    )
+    files = {product.path.name: product.path for product in products}
+    gallery = Gallery("the drawn catalogue", frozenset(files), files)
+    return Benchmark("demo", "held-out products", queries, METRICS, gallery)
 
 
-def summarise(families: Sequence[str], lists: dict[str, list[dict[str, float]]]) -> dict[str, object]:
+def report_of(found: Evaluation) -> dict[str, Any]:
     """Return means by family and list, and what reranking changed, with intervals."""
-    groups = {
-        "composed": [i for i, family in enumerate(families) if family in COMPOSED],
-        **{family: [i for i, each in enumerate(families) if each == family] for family in FAMILIES},
-    }
-    means, changes = {}, {}
-    for group, members in groups.items():
-        if not members:
-            continue
-        for metric in METRICS:
-            before = np.array([lists["retrieved"][i][metric] for i in members])
-            for name, rows in lists.items():
-                after = np.array([rows[i][metric] for i in members])
-                means.setdefault(group, {}).setdefault(name, {})[metric] = estimate(after)
-                if name != "retrieved":
-                    changes.setdefault(group, {}).setdefault(name, {})[metric] = estimate(after - before)
+    groups = [group for group in ("composed", *FAMILIES) if group in found.groups]
+    summaries = {group: found.summary(group) for group in groups}
     return {
-        "queries": {group: len(members) for group, members in groups.items()},
-        "means": means,
-        "changes": changes,
+        "queries": {group: summary.means[0].queries for group, summary in summaries.items()},
+        "means": {group: by_list(summary.means) for group, summary in summaries.items()},
+        "changes": {
+            group: by_list(summary.changes) for group, summary in summaries.items() if summary.changes
+        },
+        "protocol": found.protocol.to_dict(),
     }
 
 
-def estimate(values: np.ndarray) -> dict[str, float]:  # type: ignore[type-arg]
-    """Return mean and 95 % interval."""
-    low = high = float(values.mean())
-    if len(set(values.tolist())) > 1:  # without spread there is nothing to draw from
-        found = bootstrap((values,), np.mean, n_resamples=RESAMPLES, rng=np.random.default_rng(0))
-        low, high = map(float, found.confidence_interval)
-    return {"mean": round(float(values.mean()), 4), "low": round(low, 4), "high": round(high, 4)}
+def by_list(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the figures of each list."""
+    return {row.ranking: {name: figure.to_dict() for name, figure in row.figures.items()} for row in rows}
 
 
-def print_tables(report: dict[str, object]) -> None:
+def print_tables(report: dict[str, Any]) -> None:
     """Print means, and changes with their intervals."""
     for title, content in (("Means", report["means"]), ("Change by reranking", report["changes"])):
         if not content:
             continue
-        print(f"\n{title}, with 95 % intervals\n{'':36}" + "".join(f"{name:^24}" for name in METRICS))
-        for group, rows in content.items():  # type: ignore[attr-defined]
-            print(f"{group} ({report['queries'][group]} queries)")  # type: ignore[index]
+        print(f"\n{title}, with 95 % intervals\n{'':36}" + "".join(f"{each.name:^24}" for each in METRICS))
+        for group, rows in content.items():
+            print(f"{group} ({report['queries'][group]} queries)")
             for name, figures in rows.items():
                 cells = (
                     f"{each['mean']:6.3f} [{each['low']:6.3f},{each['high']:6.3f}]"
