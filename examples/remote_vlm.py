@@ -3,7 +3,9 @@ r"""Rerank pictures with a model behind an OpenAI-compatible server, such as vLL
 pip install llama-index-llms-openai-like
 vllm serve Qwen/Qwen2.5-VL-7B-Instruct
 python examples/remote_vlm.py query.jpg "the same in red" photos/*.jpg --model Qwen/Qwen2.5-VL-7B-Instruct
+python examples/remote_vlm.py ... --strategy first_token --structured-outputs
 
+docs/serving.md says how to serve Phi-3 Vision, and what the two strategies send.
 Nothing here needs a vector store: any list of nodes can be reranked.
 """
 
@@ -25,6 +27,8 @@ parser.add_argument("--model", required=True, help="name of the served model")
 parser.add_argument("--api-base", default="http://localhost:8000/v1")
 parser.add_argument("--api-key", default="none")
 parser.add_argument("--top-n", type=int, default=3)
+parser.add_argument("--strategy", choices=["listwise", "first_token"], default="listwise")
+parser.add_argument("--structured-outputs", action="store_true", help="the server is vLLM 0.12 or later")
 options = parser.parse_args()
 
 llm = OpenAILike(
@@ -37,7 +41,8 @@ llm = OpenAILike(
     max_retries=0,  # LlamaIndexVLM retries
 )
 rerank = Phi3VisionRerank(
-    model=LlamaIndexVLM(llm, timeout=60, max_retries=3),
+    model=LlamaIndexVLM(llm, timeout=60, max_retries=3, structured_outputs=options.structured_outputs),
+    strategy=options.strategy,
     top_n=options.top_n,
     on_bad_answer="retry",  # ask again when candidates are left out, then repair
     on_error="keep_order",  # a server that is down costs the reranking, not the results

@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 from support.machine import run_script
 from support.openai_server import OpenAIServer, leaves_one_out
+from support.vllm_server import VLLMServer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 # Stands for llama-index-llms-openai-like, which the tests do not need.
 OPENAI_LIKE = """
-from support.machine import run_script
-from support.openai_server import OpenAICompatible
+from support.vllm_server import VLLMClient
 
-class OpenAILike(OpenAICompatible):
+class OpenAILike(VLLMClient):
     def __init__(self, model, api_base, api_key, is_chat_model, max_tokens, temperature, max_retries):
         assert is_chat_model
         super().__init__(api_base=api_base)
@@ -68,3 +68,23 @@ def test_remote_vlm_repairs_and_says_so(tmp_path, openai_like):
     assert "one was too dull" in output
     assert "'missing': [1]" in output
     assert "'attempts': 3" in output
+
+
+def test_remote_vlm_by_first_token(tmp_path, openai_like):
+    for name, red in (("query", 0), ("dull", 20), ("red", 240), ("middling", 130)):
+        Image.new("RGB", (40, 40), (red, 90, 90)).save(tmp_path / f"{name}.png")
+
+    with VLLMServer() as server:
+        output = run(
+            "remote_vlm.py",
+            tmp_path,
+            *("query.png", "redder", "dull.png", "red.png", "middling.png"),
+            *("--model", "served-model", "--api-base", server.url),
+            *("--strategy", "first_token", "--structured-outputs"),
+            path=(openai_like, Path(__file__).parent),
+        )
+
+    assert output.index("red.png") < output.index("middling.png") < output.index("dull.png")
+    assert "it is the reddest of all." in output
+    assert "'source': 'first_token'" in output
+    assert server.requests[0]["structured_outputs"] == {"choice": ["1", "2", "3"]}

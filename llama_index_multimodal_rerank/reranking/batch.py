@@ -7,8 +7,14 @@ from typing import Any
 
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from ..vlm.protocols import AsyncModel, VisionLanguageModel
+from ..vlm.retry_budget import RetryBudget
+
 BATCH_SIZE = 8
 """Queries whose pictures are in memory together."""
+
+MIN_RETRIES = 10
+"""Retries that the queries of a small batch share; of a large one it is one for five queries."""
 
 
 class RerankBatchError(RuntimeError):
@@ -32,16 +38,36 @@ class RerankBatchError(RuntimeError):
 Asked = tuple[Sequence[NodeWithScore], QueryBundle]
 
 
-def parts(queries: Sequence[Asked], batch_size: int) -> Iterator[Sequence[Asked]]:
-    """Yield the queries in parts.
+def parts(
+    queries: Sequence[Asked], batch_size: int, *, model: VisionLanguageModel
+) -> Iterator[Sequence[Asked]]:
+    """Yield the queries in parts that are worked on one after the other.
+
+    A model of a server is given all at once, and ``batch_size`` of them are under way.
 
     Raises:
         ValueError: ``batch_size`` is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more queries, got {batch_size}")
-    for start in range(0, len(queries), batch_size):
-        yield queries[start : start + batch_size]
+    size = max(1, len(queries)) if isinstance(model, AsyncModel) else batch_size
+    for start in range(0, len(queries), size):
+        yield queries[start : start + size]
+
+
+def retry_budget(num_queries: int, retries: int | None, *, model: VisionLanguageModel) -> RetryBudget | None:
+    """Return the retries that queries share; None for a model that is no server's.
+
+    Raises:
+        ValueError: ``retries`` is below 0, or is given for a model that is no server's.
+    """
+    if isinstance(model, AsyncModel):
+        return RetryBudget(max(MIN_RETRIES, num_queries // 5) if retries is None else retries)
+    if retries is not None:
+        raise ValueError(
+            f"retries={retries} is for models of a server, which {type(model).__name__} is not; leave it out"
+        )
+    return None
 
 
 def progress_bar(total: int, show: bool | None) -> Any:

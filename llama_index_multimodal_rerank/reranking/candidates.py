@@ -96,6 +96,10 @@ class Candidates:
         self._shown = {index: found[index] if index in found else self._shown[index] for index in indices}
         return [self._shown[index] for index in indices]
 
+    def release(self) -> None:
+        """Forget the pictures that were read; what is known of problems stays."""
+        self._shown = {}
+
     def _candidate(
         self, index: int, cell: Cell, problem: str | None, shorten: Callable[[str], str]
     ) -> Candidate:

@@ -148,7 +148,7 @@ class ListwiseReranker:
         n = len(members)
         if n == 1 and not explain:
             return retrieval_order(1), []
-        answer_format = describe_answer(self.model, explain=explain)
+        answer_format = self.strategy.answer_format() or describe_answer(self.model, explain=explain)
 
         def draw(places: Sequence[int]) -> RankRequest:
             shown = [members[place] for place in places]

@@ -13,9 +13,17 @@ from .result import RerankResult
 
 
 def annotated_nodes(
-    candidates: Candidates, outcome: RerankResult, *, top_n: int, keep_retrieval_score: bool
+    candidates: Candidates,
+    outcome: RerankResult,
+    *,
+    top_n: int,
+    keep_retrieval_score: bool,
+    cost: Mapping[str, Any],
 ) -> list[NodeWithScore]:
     """Return copies of the best nodes, with scores, and metadata as listed in ``Phi3VisionRerank``."""
+    audit = _audit_dict(outcome, candidates)
+    if cost:
+        audit["cost"] = dict(cost)
     ranked = list(zip(outcome.order, outcome.scores, strict=True))[:top_n]
     return [
         _annotated(
@@ -26,7 +34,7 @@ def annotated_nodes(
                 "retrieval_score": candidates.nodes[index].score if keep_retrieval_score else None,
                 "rerank_reason": outcome.reason if rank == 1 else None,
                 "rerank_query_caption": outcome.caption,
-                "rerank_audit": _audit_dict(outcome, candidates),
+                "rerank_audit": copy.deepcopy(audit),
                 "rerank_confidence": outcome.confidence,
                 "rerank_unreadable": candidates.problems.get(index),
             },

@@ -23,7 +23,9 @@ from ..vlm.calls import ModelCallError, ModelCalls
 from ..vlm.driver import arun_calls, run_calls
 from ..vlm.protocols import LoadableModel, VisionLanguageModel
 from ..vlm.resolve import resolve_model
-from .batch import BATCH_SIZE, all_results, parts, progress_bar
+from ..vlm.retry_budget import share_retries
+from .asked import AskedBatch, AskedQuery
+from .batch import BATCH_SIZE, all_results, parts, progress_bar, retry_budget
 from .candidates import Candidates, read_query
 from .listwise import ListwiseReranker
 from .metadata import annotated_nodes
@@ -202,12 +204,12 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
     ) -> list[NodeWithScore]:
         query = _required(query_bundle)
         with self._reported(nodes, query) as result:
-            candidates = Candidates(nodes, self._access)
+            asked = AskedQuery(nodes, query, self._access)
             try:
-                outcome = run_calls(self.vision_language_model, self._rank(query, candidates))
+                outcome = run_calls(self.vision_language_model, asked.calls(self._rank))
             except (ModelCallError, ImageLoadError) as error:
-                outcome = self._without_model(error, candidates)
-            result += self._annotated(candidates, outcome)
+                outcome = self._without_model(error, asked)
+            result += self._annotated(asked, outcome)
         return result
 
     async def _apostprocess_nodes(
@@ -215,13 +217,13 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
     ) -> list[NodeWithScore]:
         query = _required(query_bundle)
         with self._reported(nodes, query) as result:
-            candidates = Candidates(nodes, self._access)
+            asked = AskedQuery(nodes, query, self._access)
             try:
                 # Reading pictures and drawing sheets take time, too; all of it is kept off the event loop.
-                outcome = await arun_calls(self.vision_language_model, self._rank(query, candidates))
+                outcome = await arun_calls(self.vision_language_model, asked.calls(self._rank))
             except (ModelCallError, ImageLoadError) as error:
-                outcome = self._without_model(error, candidates)
-            result += self._annotated(candidates, outcome)
+                outcome = self._without_model(error, asked)
+            result += self._annotated(asked, outcome)
         return result
 
     # -- many queries -------------------------------------------------------------------------
@@ -231,6 +233,7 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
         queries: Sequence[tuple[Sequence[NodeWithScore], QueryBundle]],
         *,
         batch_size: int = BATCH_SIZE,
+        retries: int | None = None,
         show_progress: bool | None = None,
     ) -> list[list[NodeWithScore]]:
         """Rerank for many queries; each result is what ``postprocess_nodes`` returns.
@@ -241,27 +244,33 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
         Args:
             queries: (nodes, query), as many as there are.
             batch_size: queries to work on together, 1 or more: their pictures, and on a local model the keys
-                and values of their sheets, are in memory at the same time.
+                and values of their sheets, are in memory at the same time. Of a remote model, those that are
+                under way: the next begins as soon as one has ended.
+            retries: of a remote model: further attempts after failures that may pass, of all queries
+                together, 0 or more; each call has ``max_retries`` of its own at most. When they are used up
+                and eight calls in a row have failed, the others are not made. Default: one for five queries,
+                10 at least.
             show_progress: show a progress bar. Default: on a terminal.
 
         Returns:
             In the order of ``queries``, the nodes of each.
 
         Raises:
-            ValueError: ``batch_size`` is below 1.
+            ValueError: ``batch_size`` is below 1, or ``retries`` below 0 or given for a local model.
             OSError: the checkpoint is not there and cannot be fetched.
             RerankBatchError: queries failed, and ``on_error`` is ``"raise"`` or does not cover their errors;
                 it holds the results of the others.
         """
+        model = self.vision_language_model
         results: list[list[NodeWithScore] | Exception] = []
-        with progress_bar(len(queries), show_progress) as progress:
-            for part in parts(queries, batch_size):
-                if isinstance(self.vision_language_model, LoadableModel):
-                    self.vision_language_model.load()
-                candidates = [Candidates(nodes, self._access) for nodes, _ in part]
-                calls = [self._rank(query, each) for (_, query), each in zip(part, candidates, strict=True)]
-                outcomes = run_batch(self.vision_language_model, calls, progress.update)
-                results += map(self._batch_result, part, candidates, outcomes)
+        budget = retry_budget(len(queries), retries, model=model)
+        with progress_bar(len(queries), show_progress) as progress, share_retries(budget):
+            for part in parts(queries, batch_size, model=model):
+                if isinstance(model, LoadableModel):
+                    model.load()
+                batch = AskedBatch(part, self._access, progress)
+                outcomes = run_batch(model, batch.calls(self._rank), batch.done, side_by_side=batch_size)
+                results += map(self._batch_result, batch.asked, outcomes)
         return all_results(results)
 
     async def arerank_batch(
@@ -269,34 +278,33 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
         queries: Sequence[tuple[Sequence[NodeWithScore], QueryBundle]],
         *,
         batch_size: int = BATCH_SIZE,
+        retries: int | None = None,
         show_progress: bool | None = None,
     ) -> list[list[NodeWithScore]]:
         """As :meth:`rerank_batch`, without blocking the event loop."""
+        model = self.vision_language_model
         results: list[list[NodeWithScore] | Exception] = []
-        with progress_bar(len(queries), show_progress) as progress:
-            for part in parts(queries, batch_size):
-                if isinstance(self.vision_language_model, LoadableModel):
-                    await asyncio.to_thread(self.vision_language_model.load)
-                candidates = [Candidates(nodes, self._access) for nodes, _ in part]
-                calls = [self._rank(query, each) for (_, query), each in zip(part, candidates, strict=True)]
-                outcomes = await arun_batch(self.vision_language_model, calls, progress.update)
-                results += map(self._batch_result, part, candidates, outcomes)
+        budget = retry_budget(len(queries), retries, model=model)
+        with progress_bar(len(queries), show_progress) as progress, share_retries(budget):
+            for part in parts(queries, batch_size, model=model):
+                if isinstance(model, LoadableModel):
+                    await asyncio.to_thread(model.load)
+                batch = AskedBatch(part, self._access, progress)
+                calls = batch.calls(self._rank)
+                outcomes = await arun_batch(model, calls, batch.done, side_by_side=batch_size)
+                results += map(self._batch_result, batch.asked, outcomes)
         return all_results(results)
 
     def _batch_result(
-        self,
-        asked: tuple[Sequence[NodeWithScore], QueryBundle],
-        candidates: Candidates,
-        outcome: RerankResult | Exception,
+        self, asked: AskedQuery, outcome: RerankResult | Exception
     ) -> list[NodeWithScore] | Exception:
-        nodes, query = asked
         try:
-            with self._reported(list(nodes), query) as result:
+            with self._reported(asked.nodes, asked.query) as result:
                 if isinstance(outcome, ModelCallError | ImageLoadError):
-                    outcome = self._without_model(outcome, candidates)
+                    outcome = self._without_model(outcome, asked)
                 if isinstance(outcome, Exception):
                     raise outcome
-                result += self._annotated(candidates, outcome)
+                result += self._annotated(asked, outcome)
         except Exception as error:
             return error
         return result
@@ -311,11 +319,12 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
             reranker.model.load()  # a checkpoint that is not there is no failed answer
         return (yield from reranker.run(content, candidates))
 
-    def _without_model(self, error: Exception, candidates: Candidates) -> RerankResult:
+    def _without_model(self, error: Exception, asked: AskedQuery) -> RerankResult:
+        asked.cost.failed(error)
         if self.on_error == "raise":
             raise error
         logger.warning("Kept the retrieval order: %s", one_line(str(error)))
-        return without_model(candidates, error=str(error), attempts=getattr(error, "attempts", 0))
+        return without_model(asked.candidates, error=str(error), attempts=getattr(error, "attempts", 0))
 
     @contextmanager
     def _reported(self, nodes: list[NodeWithScore], query: QueryBundle) -> Iterator[list[NodeWithScore]]:
@@ -334,9 +343,13 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
             event.on_end(payload={EventPayload.NODES: result})
         dispatcher.event(ReRankEndEvent(nodes=result))
 
-    def _annotated(self, candidates: Candidates, outcome: RerankResult) -> list[NodeWithScore]:
+    def _annotated(self, asked: AskedQuery, outcome: RerankResult) -> list[NodeWithScore]:
         return annotated_nodes(
-            candidates, outcome, top_n=self.top_n, keep_retrieval_score=self.keep_retrieval_score
+            asked.candidates,
+            outcome,
+            top_n=self.top_n,
+            keep_retrieval_score=self.keep_retrieval_score,
+            cost=asked.cost.to_dict(),
         )
 
 

@@ -121,6 +121,25 @@ def list_format(*, explain: bool, declared: bool) -> str:
     return lines
 
 
+def first_label_format() -> str:
+    """Say how to answer so that the first token names the best."""
+    return "Answer with one line, the numbers only, best first: best > second > … > last"
+
+
+def reason_prompt(prompt: str, order: Sequence[int]) -> str:
+    """Ask for the reason of an order that is known.
+
+    Args:
+        prompt: the question that asked for the order.
+        order: labels from 0, best first.
+    """
+    ranking = " > ".join(f"[{label + 1}]" for label in order)
+    return (
+        f"{prompt}\nThe ranking is {ranking}. Do not write it again: write one sentence that says why "
+        f"[{order[0] + 1}] is the best."
+    )
+
+
 def json_format(*, explain: bool) -> str:
     """Say how to answer in JSON."""
     reason = ', "reason": "one sentence that says why the best is the best"' if explain else ""

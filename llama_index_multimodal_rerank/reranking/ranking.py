@@ -75,6 +75,22 @@ class Audit:
     finish_reason: str | None = None
     refusal: str | None = None
 
+    @classmethod
+    def of_answer(cls, answer: str, **found: Any) -> Audit:
+        """Return an audit with what a server said about an answer, and the answer's beginning if it is bad.
+
+        Args:
+            answer: the answer, as an ``Answer`` if its server says more about it.
+            found: attributes of the audit.
+        """
+        refusal = getattr(answer, "refusal", None)
+        audit = cls(
+            **found,
+            finish_reason=getattr(answer, "finish_reason", None),
+            refusal=refusal and refusal[:_QUOTED_CHARS],
+        )
+        return audit if audit.clean else replace(audit, answer=answer[:_QUOTED_CHARS])
+
     @property
     def clean(self) -> bool:
         """Whether every candidate was listed exactly once and nothing else was."""
@@ -173,19 +189,28 @@ def cumulative_scores(probabilities: Sequence[float]) -> tuple[float, ...]:
     return tuple(scores)
 
 
-def audit_entries(entries: Sequence[Entry], n: int) -> Audit:
-    """Count what is wrong with a list of labels 1..n."""
+def audit_entries(entries: Sequence[Entry], n: int, answer: str, *, conflicting_lists: int = 0) -> Audit:
+    """Count what is wrong with a list of labels 1..n.
+
+    Args:
+        entries: the list.
+        n: how many labels there are.
+        answer: the answer that has it.
+        conflicting_lists: lists in the answer that contradict each other, if more than one.
+    """
     numbers = [entry for entry in entries if isinstance(entry, int)]
     valid = [number for number in numbers if 1 <= number <= n]
     seen: set[int] = set()
     duplicates = [number for number in valid if number in seen or seen.add(number)]  # type: ignore[func-returns-value]
-    return Audit(
+    return Audit.of_answer(
+        answer,
         expected=n,
         listed=len(entries),
         missing=tuple(label for label in range(1, n + 1) if label not in seen),
         duplicates=tuple(duplicates),
         out_of_range=tuple(number for number in numbers if not 1 <= number <= n),
         refused=tuple(entry for entry in entries if isinstance(entry, str)),
+        conflicting_lists=conflicting_lists,
     )
 
 
@@ -217,6 +242,21 @@ def retrieval_order(n: int, *, error: str | None = None, attempts: int | None = 
     return Ranking(tuple(range(n)), rank_scores(n), None, audit)
 
 
+def apply_policy(ranking: Ranking, audit: Audit, *, keep_order: bool) -> Ranking:
+    """Return what becomes of a ranking whose audit is not clean.
+
+    Args:
+        ranking: what was found, completed.
+        audit: what is wrong with it.
+        keep_order: rather keep the retrieval order.
+    """
+    # Without one valid entry the order is the old one under either policy, and so is not said to be repaired.
+    if keep_order or len(audit.missing) == audit.expected:
+        n = audit.expected
+        return Ranking(tuple(range(n)), rank_scores(n), None, replace(audit, action="retrieval_order"))
+    return replace(ranking, audit=replace(audit, action="repaired"))
+
+
 def ranking_from_answer(text: str, n: int, *, on_bad_answer: OnBadAnswer = "repair") -> Ranking:
     """Read a ranking of n candidates from a model's free text.
 
@@ -235,25 +275,10 @@ def ranking_from_answer(text: str, n: int, *, on_bad_answer: OnBadAnswer = "repa
     if on_bad_answer not in ON_BAD_ANSWER:
         raise ValueError(f"on_bad_answer must be one of {ON_BAD_ANSWER}, got {on_bad_answer!r}")
     parsed = parse_answer(text)
-    audit = audit_entries(parsed.entries, n)
-    refusal = getattr(text, "refusal", None)
-    audit = replace(
-        audit,
-        conflicting_lists=parsed.lists if parsed.lists > 1 else 0,
-        finish_reason=getattr(text, "finish_reason", None),
-        refusal=refusal and refusal[:_QUOTED_CHARS],
-    )
+    audit = audit_entries(parsed.entries, n, text, conflicting_lists=parsed.lists if parsed.lists > 1 else 0)
+    ranking = Ranking(repair(parsed.entries, n), rank_scores(n), parsed.reason, audit)
     if audit.clean:
-        return Ranking(repair(parsed.entries, n), rank_scores(n), parsed.reason, audit)
-    audit = replace(audit, answer=text[:_QUOTED_CHARS])
+        return ranking
     if on_bad_answer in ("raise", "retry"):
         raise BadAnswerError(audit)
-    # Without one valid entry the order is the old one under either policy, and so is not said to be repaired.
-    if on_bad_answer == "keep_order" or len(audit.missing) == n:
-        order: tuple[int, ...] = tuple(range(n))
-        audit = replace(audit, action="retrieval_order")
-    else:
-        order = repair(parsed.entries, n)
-        audit = replace(audit, action="repaired")
-    reason = parsed.reason if audit.action == "repaired" else None
-    return Ranking(order, rank_scores(n), reason, audit)
+    return apply_policy(ranking, audit, keep_order=on_bad_answer == "keep_order")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,7 +25,11 @@ from .protocols import AsyncModel, VisionLanguageModel
 
 
 def run_batch(
-    model: VisionLanguageModel, algorithms: Sequence[ModelCalls[Result]], done: Callable[[], object]
+    model: VisionLanguageModel,
+    algorithms: Sequence[ModelCalls[Result]],
+    done: Callable[[int], object],
+    *,
+    side_by_side: int = MAX_PARALLEL_CALLS,
 ) -> list[Result | Exception]:
     """Run algorithms side by side; one that fails does not touch the others.
 
@@ -33,52 +38,67 @@ def run_batch(
     Args:
         model: who is asked.
         algorithms: what asks.
-        done: called whenever one of them has ended.
+        done: called with the index of one of them whenever it has ended.
+        side_by_side: how many are under way at once, of a model of a network.
 
     Returns:
         In the order of the algorithms, the result of each, or the exception that it ended with.
     """
     if isinstance(model, AsyncModel):
 
-        def one(calls: ModelCalls[Result]) -> Result | Exception:
+        def one(number: int) -> Result | Exception:
             try:
-                return run_calls(model, calls)
+                return run_calls(model, algorithms[number])
             except Exception as error:
-                return error
+                return _without_frames(error)
             finally:
-                done()
+                done(number)
 
-        with ThreadPoolExecutor(MAX_PARALLEL_CALLS, thread_name_prefix="rerank") as pool:
-            futures = [pool.submit(contextvars.copy_context().run, one, calls) for calls in algorithms]
+        with ThreadPoolExecutor(side_by_side, thread_name_prefix="rerank") as pool:
+            numbers = range(len(algorithms))
+            futures = [pool.submit(contextvars.copy_context().run, one, number) for number in numbers]
             return [future.result() for future in futures]
     return _Batch(model, algorithms, done).run()
 
 
 async def arun_batch(
-    model: VisionLanguageModel, algorithms: Sequence[ModelCalls[Result]], done: Callable[[], object]
+    model: VisionLanguageModel,
+    algorithms: Sequence[ModelCalls[Result]],
+    done: Callable[[int], object],
+    *,
+    side_by_side: int = MAX_PARALLEL_CALLS,
 ) -> list[Result | Exception]:
     """As :func:`run_batch`, without blocking the event loop."""
     if not isinstance(model, AsyncModel):
         return await asyncio.to_thread(run_batch, model, algorithms, done)
-    gate = asyncio.Semaphore(MAX_PARALLEL_CALLS)
+    gate = asyncio.Semaphore(side_by_side)
 
-    async def one(calls: ModelCalls[Result]) -> Result | Exception:
+    async def one(number: int) -> Result | Exception:
         async with gate:
             try:
-                return await arun_calls(model, calls)
+                return await arun_calls(model, algorithms[number])
             except Exception as error:
-                return error
+                return _without_frames(error)
             finally:
-                done()
+                done(number)
 
-    return list(await asyncio.gather(*map(one, algorithms)))
+    return list(await asyncio.gather(*map(one, range(len(algorithms)))))
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Return an exception that keeps its lines, but none of the pictures that were at hand there."""
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__
+    return error
 
 
 class _Batch:
     """Algorithms of a model that is asked by one thread."""
 
     def __init__(
-        self, model: VisionLanguageModel, algorithms: Sequence[ModelCalls[Any]], done: Callable[[], object]
+        self, model: VisionLanguageModel, algorithms: Sequence[ModelCalls[Any]], done: Callable[[int], object]
     ) -> None:
         self._model, self._algorithms, self._done = model, algorithms, done
         self._outcomes: dict[int, Any] = {}
@@ -120,7 +140,7 @@ class _Batch:
             self._outcomes[number] = stop.value
         except Exception as error:
             self._outcomes[number] = error
-        self._done()
+        self._done(number)
 
     def _one(self, call: ModelCall[Any]) -> Any:
         try:

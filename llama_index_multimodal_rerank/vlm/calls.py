@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from .errors import ModelCallError as ModelCallError
 from .protocols import (
+    AnswerScoringModel,
     AsyncModel,
     ConstrainedModel,
     ImagePrompt,
@@ -34,11 +35,17 @@ MAX_PARALLEL_CALLS = 8
 """Calls of a remote model under way at once, for one query."""
 
 Reply = TypeVar("Reply")
+Prompt = TypeVar("Prompt", bound=ImagePrompt)
 Result = TypeVar("Result")
 
 
 class ModelCall(ABC, Generic[Reply]):
     """A call of a model that is replied to with a ``Reply``."""
+
+    @property
+    @abstractmethod
+    def num_prompts(self) -> int:
+        """How many prompts it asks."""
 
     @abstractmethod
     def send(self, model: VisionLanguageModel) -> Any:
@@ -55,6 +62,22 @@ class ModelCall(ABC, Generic[Reply]):
         Raises:
             ReplyError: it does not fit.
         """
+
+
+@dataclass(frozen=True)
+class RequestsCall(ModelCall[Reply]):
+    """A call about sheets.
+
+    Attributes:
+        requests: the sheets, in one batch.
+    """
+
+    requests: tuple[RankRequest, ...]
+
+    @property
+    def num_prompts(self) -> int:
+        """How many prompts it asks."""
+        return len(self.requests)
 
 
 ModelCalls = Generator[ModelCall[Any], Any, Result]
@@ -81,6 +104,11 @@ class Generate(ModelCall[list[str]]):
     max_new_tokens: int
     schema: Mapping[str, Any] | None = None
 
+    @property
+    def num_prompts(self) -> int:
+        """How many prompts it asks."""
+        return len(self.prompts)
+
     def send(self, model: VisionLanguageModel) -> Any:
         """Ask one prompt after the other; a remote model several at once."""
 
@@ -89,25 +117,19 @@ class Generate(ModelCall[list[str]]):
                 return model.generate_json(prompt.images, prompt.prompt, schema=self.schema)
             return model.generate(prompt.images, prompt.prompt, max_new_tokens=self.max_new_tokens)
 
-        if len(self.prompts) == 1 or not isinstance(model, AsyncModel):
-            return [one(prompt) for prompt in self.prompts]
-        with ThreadPoolExecutor(MAX_PARALLEL_CALLS, thread_name_prefix="vlm") as pool:
-            futures = [pool.submit(contextvars.copy_context().run, one, each) for each in self.prompts]
-            return [future.result() for future in futures]
+        return _side_by_side(model, one, self.prompts)
 
     async def asend(self, model: VisionLanguageModel) -> Any:
         """As :meth:`send`; a remote model is asked by its own coroutines."""
         if not isinstance(model, AsyncModel):
             return await super().asend(model)
-        gate = asyncio.Semaphore(MAX_PARALLEL_CALLS)
 
         async def one(prompt: ImagePrompt) -> str:
-            async with gate:
-                if self.schema is not None and isinstance(model, JsonModel):
-                    return await model.agenerate_json(prompt.images, prompt.prompt, schema=self.schema)
-                return await model.agenerate(prompt.images, prompt.prompt, max_new_tokens=self.max_new_tokens)
+            if self.schema is not None and isinstance(model, JsonModel):
+                return await model.agenerate_json(prompt.images, prompt.prompt, schema=self.schema)
+            return await model.agenerate(prompt.images, prompt.prompt, max_new_tokens=self.max_new_tokens)
 
-        return list(await asyncio.gather(*map(one, self.prompts)))
+        return await _aside_by_side(one, self.prompts)
 
     def check(self, reply: Any) -> list[str]:
         """Return as many texts as there are prompts."""
@@ -115,10 +137,8 @@ class Generate(ModelCall[list[str]]):
 
 
 @dataclass(frozen=True)
-class ScoreLabels(ModelCall[list[list[float]]]):
+class ScoreLabels(RequestsCall[list[list[float]]]):
     """Log-probabilities of the labels, one list of floats per request; see :class:`LabelScoringModel`."""
-
-    requests: tuple[RankRequest, ...]
 
     def send(self, model: VisionLanguageModel) -> Any:
         """Ask a :class:`LabelScoringModel`."""
@@ -129,6 +149,25 @@ class ScoreLabels(ModelCall[list[list[float]]]):
         """Return a number for every label."""
         pairs = zip(check_count(reply, self.requests), self.requests, strict=True)
         return [check_logprobs(each, request) for each, request in pairs]
+
+
+@dataclass(frozen=True)
+class ScoreAnswers(RequestsCall[list[list[float]]]):
+    """As :class:`ScoreLabels`, of a model of a server; see :class:`AnswerScoringModel`."""
+
+    def send(self, model: VisionLanguageModel) -> Any:
+        """Ask an :class:`AnswerScoringModel` several at once."""
+        assert isinstance(model, AnswerScoringModel)  # noqa: S101 (for the type checker)
+        return _side_by_side(model, model.score_answer, self.requests)
+
+    async def asend(self, model: VisionLanguageModel) -> Any:
+        """As :meth:`send`, by the model's own coroutines."""
+        assert isinstance(model, AnswerScoringModel)  # noqa: S101 (for the type checker)
+        return await _aside_by_side(model.ascore_answer, self.requests)
+
+    def check(self, reply: Any) -> list[list[float]]:
+        """Return a number for every label."""
+        return ScoreLabels(self.requests).check(reply)
 
 
 @dataclass(frozen=True)
@@ -145,10 +184,8 @@ class PrefilledScores:
 
 
 @dataclass(frozen=True)
-class Prefill(ModelCall[PrefilledScores]):
+class Prefill(RequestsCall[PrefilledScores]):
     """As :class:`ScoreLabels`, of requests that :class:`RankLabels` will be asked about next."""
-
-    requests: tuple[RankRequest, ...]
 
     def send(self, model: VisionLanguageModel) -> Any:
         """Ask a :class:`PrefillingModel` for a handle, another :class:`LabelScoringModel` for the scores."""
@@ -164,17 +201,15 @@ class Prefill(ModelCall[PrefilledScores]):
 
 
 @dataclass(frozen=True)
-class RankLabels(ModelCall[list[LabelRanking]]):
+class RankLabels(RequestsCall[list[LabelRanking]]):
     """Rankings under the constraint, one :class:`LabelRanking` per request; see :class:`ConstrainedModel`.
 
     Attributes:
-        requests: the sheets, ranked in one batch.
         max_new_tokens: tokens for the reason after the list; 0 for none.
         order: write this order (labels from 0), for its reason.
         prefilled: the same requests, as the model has read them.
     """
 
-    requests: tuple[RankRequest, ...]
     max_new_tokens: int
     order: tuple[int, ...] | None = None
     prefilled: PrefilledRequests | None = None
@@ -190,6 +225,27 @@ class RankLabels(ModelCall[list[LabelRanking]]):
         """Return rankings that name every label once."""
         pairs = zip(check_count(reply, self.requests), self.requests, strict=True)
         return [check_ranking(each, request, self.order) for each, request in pairs]
+
+
+def _side_by_side(
+    model: VisionLanguageModel, one: Callable[[Prompt], Any], prompts: Sequence[Prompt]
+) -> list[Any]:
+    """Ask one prompt after the other; a remote model several at once."""
+    if len(prompts) == 1 or not isinstance(model, AsyncModel):
+        return [one(prompt) for prompt in prompts]
+    with ThreadPoolExecutor(MAX_PARALLEL_CALLS, thread_name_prefix="vlm") as pool:
+        futures = [pool.submit(contextvars.copy_context().run, one, each) for each in prompts]
+        return [future.result() for future in futures]
+
+
+async def _aside_by_side(one: Callable[[Prompt], Awaitable[Any]], prompts: Sequence[Prompt]) -> list[Any]:
+    gate = asyncio.Semaphore(MAX_PARALLEL_CALLS)
+
+    async def gated(prompt: Prompt) -> Any:
+        async with gate:
+            return await one(prompt)
+
+    return list(await asyncio.gather(*map(gated, prompts)))
 
 
 def execute(model: VisionLanguageModel, call: ModelCall[Reply]) -> Reply:

@@ -6,13 +6,14 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms import LLM
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from tenacity import AsyncRetrying, Retrying
@@ -20,15 +21,18 @@ from tenacity import AsyncRetrying, Retrying
 from ..logs import one_line
 from .chat_answers import read_response
 from .errors import ModelCallError
-from .protocols import Answer
-from .retries import is_refusal_of_parameters, names_schema, retry_options
+from .label_tokens import MAX_LABELS, MAX_TOKENS, TOP_LOGPROBS, NoLogprobsError, read_label_scores
+from .llm_requests import LLMCall, LLMRequests, image_message
+from .protocols import Answer, LabelScores, RankRequest
+from .retries import Attempts, is_refusal_of_parameters, names_logprobs, names_schema
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
-_JPEG_QUALITY = 92
+Read = TypeVar("Read", Answer, LabelScores)
+
 _DOUBTS = 3
 """So many requests in a row must have passed without the schema only, before it is given up for a server that
 does not say why."""
@@ -51,11 +55,19 @@ class LlamaIndexVLM:
             OpenAI-compatible servers take it. A request that fails with it for what may be its fault is made
             again without it. Where the LLM or server names it as the fault, and after three such requests in
             a row, later ones are made without it, and the attribute is False.
+        structured_outputs: for vLLM from 0.12 on: send the schema as ``structured_outputs={"json": ...}``
+            instead, and with ``strategy="first_token"`` ``{"choice": [labels]}``, so that an answer begins
+            with a label. The LLM's class must take ``extra_body``, as ``OpenAILike`` does.
+
+    Attributes:
+        max_scored_labels: labels of a sheet at most, with ``strategy="first_token"``.
 
     Raises:
         TypeError: ``llm`` is no LLM of LlamaIndex.
         ValueError: ``llm`` is not set to chat, or a number is out of range.
     """
+
+    max_scored_labels = MAX_LABELS
 
     def __init__(
         self,
@@ -64,6 +76,7 @@ class LlamaIndexVLM:
         timeout: float = 60.0,
         max_retries: int = 3,
         json_schema: bool = True,
+        structured_outputs: bool = False,
     ) -> None:
         if not isinstance(llm, (LLM, MultiModalLLM)):
             raise TypeError(f"llm must be a LlamaIndex LLM, got {type(llm).__name__}")
@@ -77,6 +90,7 @@ class LlamaIndexVLM:
         if max_retries < 0:
             raise ValueError(f"max_retries must be 0 or more, got {max_retries}")
         self.llm = llm
+        self._requests = LLMRequests(llm, structured_outputs=structured_outputs)
         self.timeout = timeout
         self.max_retries = max_retries
         self.json_schema = json_schema
@@ -96,12 +110,12 @@ class LlamaIndexVLM:
             ModelCallError: no attempt gave an answer.
         """
         del max_new_tokens
-        return self._chat(_message(images, prompt))
+        return self._chat(self._requests.free(), image_message(images, prompt), read_response)
 
     async def agenerate(self, images: Sequence[Image], prompt: str, *, max_new_tokens: int) -> Answer:
         """As :meth:`generate`."""
         del max_new_tokens
-        return await self._achat(await asyncio.to_thread(_message, images, prompt))
+        return await self._achat(self._requests.free(), await _message(images, prompt), read_response)
 
     def generate_json(self, images: Sequence[Image], prompt: str, *, schema: Mapping[str, Any]) -> Answer:
         """Answer in JSON, held to ``schema`` where the server offers that.
@@ -109,14 +123,14 @@ class LlamaIndexVLM:
         Raises:
             ModelCallError: no attempt gave an answer.
         """
-        message = _message(images, prompt)
+        message, free = image_message(images, prompt), self._requests.free()
         if not self.json_schema:
-            return self._chat(message)
+            return self._chat(free, message, read_response)
         try:
-            answer = self._chat(message, response_format=_response_format(schema))
+            answer = self._chat(self._requests.json(schema), message, read_response)
         except ModelCallError as error:
             cause = _refusal(error)
-            answer = self._chat(message, asked_before=error.attempts)
+            answer = self._chat(free, message, read_response, asked_before=error.attempts)
             self._schema_refused(cause)
             return answer
         self._schema_refusals = 0
@@ -126,18 +140,40 @@ class LlamaIndexVLM:
         self, images: Sequence[Image], prompt: str, *, schema: Mapping[str, Any]
     ) -> Answer:
         """As :meth:`generate_json`."""
-        message = await asyncio.to_thread(_message, images, prompt)
+        message, free = await _message(images, prompt), self._requests.free()
         if not self.json_schema:
-            return await self._achat(message)
+            return await self._achat(free, message, read_response)
         try:
-            answer = await self._achat(message, response_format=_response_format(schema))
+            answer = await self._achat(self._requests.json(schema), message, read_response)
         except ModelCallError as error:
             cause = _refusal(error)
-            answer = await self._achat(message, asked_before=error.attempts)
+            answer = await self._achat(free, message, read_response, asked_before=error.attempts)
             self._schema_refused(cause)
             return answer
         self._schema_refusals = 0
         return answer
+
+    def score_answer(self, request: RankRequest) -> LabelScores:
+        """Return the log-probability of each label to begin the answer; see ``AnswerScoringModel``.
+
+        One request, of four tokens, with ``logprobs=True, top_logprobs=20``.
+
+        Raises:
+            ModelCallError: no attempt gave an answer, or the server or LLM class gives no log-probabilities.
+        """
+        scored = self._scored(request)
+        with _listwise_named(self.model_name):
+            return self._chat(scored, image_message(request.images, request.prompt), _reader(request))
+
+    async def ascore_answer(self, request: RankRequest) -> LabelScores:
+        """As :meth:`score_answer`."""
+        scored = self._scored(request)
+        message = await _message(request.images, request.prompt)
+        with _listwise_named(self.model_name):
+            return await self._achat(scored, message, _reader(request))
+
+    def _scored(self, request: RankRequest) -> LLMCall:
+        return self._requests.scored(request.num_labels, max_tokens=MAX_TOKENS, top_logprobs=TOP_LOGPROBS)
 
     def _schema_refused(self, error: BaseException) -> None:
         """Note that a request failed with the schema and passed without it."""
@@ -147,64 +183,78 @@ class LlamaIndexVLM:
             logger.info("%s takes no JSON schema (%s); asking without one", name, reason)
             self.json_schema = False
 
-    def _chat(self, message: ChatMessage, *, asked_before: int = 0, **kwargs: Any) -> Answer:
-        attempts = 0
-        try:
-            for attempt in Retrying(**retry_options(self.max_retries, model_name=self.model_name)):
-                attempts += 1
+    def _chat(
+        self,
+        call: LLMCall,
+        message: ChatMessage,
+        read: Callable[[ChatResponse], Read],
+        *,
+        asked_before: int = 0,
+    ) -> Read:
+        llm, kwargs = call
+        count = Attempts(self.model_name, self.max_retries, asked_before)
+        with count.failures():
+            for attempt in Retrying(**count.retry_options()):
+                count.made += 1
                 with attempt:
-                    return read_response(_within(self.timeout, lambda: self.llm.chat([message], **kwargs)))
-        except Exception as error:
-            raise ModelCallError.from_cause(
-                self.model_name, error, attempts=asked_before + attempts
-            ) from error
+                    response = _within(self.timeout, lambda: llm.chat([message], **kwargs))
+                    return count.done(read(response))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _achat(self, message: ChatMessage, *, asked_before: int = 0, **kwargs: Any) -> Answer:
-        attempts = 0
-        try:
-            async for attempt in AsyncRetrying(**retry_options(self.max_retries, model_name=self.model_name)):
-                attempts += 1
+    async def _achat(
+        self,
+        call: LLMCall,
+        message: ChatMessage,
+        read: Callable[[ChatResponse], Read],
+        *,
+        asked_before: int = 0,
+    ) -> Read:
+        llm, kwargs = call
+        count = Attempts(self.model_name, self.max_retries, asked_before)
+        with count.failures():
+            async for attempt in AsyncRetrying(**count.retry_options()):
+                count.made += 1
                 with attempt:
-                    return read_response(await self._achat_once(message, **kwargs))
-        except Exception as error:
-            raise ModelCallError.from_cause(
-                self.model_name, error, attempts=asked_before + attempts
-            ) from error
+                    try:
+                        response = await asyncio.wait_for(llm.achat([message], **kwargs), self.timeout)
+                    except asyncio.TimeoutError as error:
+                        raise TimeoutError(f"no answer within {self.timeout} s") from error
+                    return count.done(read(response))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _achat_once(self, message: ChatMessage, **kwargs: Any) -> ChatResponse:
-        try:
-            return await asyncio.wait_for(self.llm.achat([message], **kwargs), self.timeout)
-        except asyncio.TimeoutError as error:
-            raise TimeoutError(f"no answer within {self.timeout} s") from error
+
+def _reader(request: RankRequest) -> Callable[[ChatResponse], LabelScores]:
+    return partial(read_label_scores, num_labels=request.num_labels)
+
+
+@contextmanager
+def _listwise_named(model_name: str) -> Iterator[None]:
+    """Say what to do where a server or an LLM class does not take the request for log-probabilities."""
+    try:
+        yield
+    except ModelCallError as error:
+        cause = error.__cause__
+        if cause is None or not is_refusal_of_parameters(cause) or isinstance(cause, NoLogprobsError):
+            raise
+        if not names_logprobs(cause):
+            raise
+        raise ModelCallError(
+            f"{error}. strategy='first_token' reads log-probabilities, which {model_name} does not give; use "
+            "strategy='listwise'",
+            attempts=error.attempts,
+        ) from cause
 
 
 def _refusal(error: ModelCallError) -> BaseException:
     """Return the cause of a failure that may be the schema's, or raise the failure again."""
-    cause = error.__cause__ or error
-    if not is_refusal_of_parameters(cause):
+    cause = error.__cause__
+    if cause is None or not is_refusal_of_parameters(cause):
         raise error
     return cause
 
 
-def _message(images: Sequence[Image], prompt: str) -> ChatMessage:
-    blocks: list[Any] = [ImageBlock(image=_jpeg(image), image_mimetype="image/jpeg") for image in images]
-    return ChatMessage(role=MessageRole.USER, blocks=[*blocks, TextBlock(text=prompt)])
-
-
-def _jpeg(image: Image) -> bytes:
-    buffer = BytesIO()
-    # Without chroma subsampling the red frame and coloured type keep their edges.
-    image.convert("RGB").save(buffer, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()
-
-
-def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "ranking", "strict": True, "schema": dict(schema)},
-    }
+async def _message(images: Sequence[Image], prompt: str) -> ChatMessage:
+    return await asyncio.to_thread(image_message, images, prompt)
 
 
 def _within(timeout: float, call: Callable[[], ChatResponse]) -> ChatResponse:

@@ -5,7 +5,7 @@ Only :class:`VisionLanguageModel` must be implemented. The other protocols are f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -40,6 +40,21 @@ class RankRequest(ImagePrompt):
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What one answer took.
+
+    Attributes:
+        prompt_tokens: tokens that were read, those of pictures included; None if that is not known.
+        answer_tokens: tokens that were written; None if that is not known.
+        attempts: how often it was asked for.
+    """
+
+    prompt_tokens: int | None = None
+    answer_tokens: int | None = None
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
 class LabelRanking:
     """A ranking written under the permutation constraint.
 
@@ -47,11 +62,13 @@ class LabelRanking:
         order: labels from 0, best first, each exactly once.
         probabilities: at each place of the order, the probability of its label among those left.
         text: what the model wrote after the list, stripped.
+        usage: what it took, if the model says so.
     """
 
     order: tuple[int, ...]
     probabilities: tuple[float, ...]
     text: str
+    usage: Usage | None = None
 
 
 class Answer(str):
@@ -60,16 +77,43 @@ class Answer(str):
     Attributes:
         finish_reason: why the text ends, in the server's words (``"stop"``, ``"length"`` …), or None.
         refusal: the server's or model's words for not answering, or None.
+        usage: what it took, or None.
     """
 
     finish_reason: str | None
     refusal: str | None
+    usage: Usage | None
 
-    def __new__(cls, text: str, *, finish_reason: str | None = None, refusal: str | None = None) -> Answer:
+    def __new__(
+        cls,
+        text: str,
+        *,
+        finish_reason: str | None = None,
+        refusal: str | None = None,
+        usage: Usage | None = None,
+    ) -> Answer:
         """Make an answer of a text."""
         answer = super().__new__(cls, text)
-        answer.finish_reason, answer.refusal = finish_reason, refusal
+        answer.finish_reason, answer.refusal, answer.usage = finish_reason, refusal, usage
         return answer
+
+
+class LabelScores(list[float]):
+    """Log-probabilities of labels, with what is known about them. A plain list does as well.
+
+    Minus infinity is that of a label that the model did not score.
+
+    Attributes:
+        usage: what they took, or None.
+        answer: the beginning of the answer that they are of, if it was written.
+    """
+
+    def __init__(
+        self, logprobs: Iterable[float], *, usage: Usage | None = None, answer: Answer | None = None
+    ) -> None:
+        super().__init__(logprobs)
+        self.usage = answer.usage if usage is None and answer is not None else usage
+        self.answer = answer
 
 
 @runtime_checkable
@@ -141,6 +185,27 @@ class LabelScoringModel(VisionLanguageModel, Protocol):
 
     def label_logprobs(self, requests: Sequence[RankRequest]) -> list[list[float]]:
         """Return, for each request, one logit per label: how likely the label is to be named first."""
+        ...
+
+
+@runtime_checkable
+class AnswerScoringModel(VisionLanguageModel, Protocol):
+    """A model of a server that says how likely each label is to begin its answer.
+
+    With it ``strategy="first_token"`` goes over a network.
+
+    Attributes:
+        max_scored_labels: labels of a sheet at most.
+    """
+
+    max_scored_labels: int
+
+    def score_answer(self, request: RankRequest) -> LabelScores:
+        """Return the log-probability of each label to begin the answer, and that answer's beginning."""
+        ...
+
+    async def ascore_answer(self, request: RankRequest) -> LabelScores:
+        """As :meth:`score_answer`."""
         ...
 
 

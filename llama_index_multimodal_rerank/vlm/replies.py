@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .protocols import ImagePrompt, LabelRanking, RankRequest
+from .protocols import ImagePrompt, LabelRanking, LabelScores, RankRequest
 
 
 class ReplyError(ValueError):
@@ -51,7 +51,10 @@ def check_logprobs(reply: Any, request: RankRequest) -> list[float]:
         raise ReplyError(f"answered with {_name(reply)}, expected list")
     if len(reply) != request.num_labels:
         raise ReplyError(f"gave {len(reply)} label logits for {request.num_labels} labels")
-    return [_number(value, "label logit", least=-math.inf) for value in reply]
+    values = [_number(value, "label logit", least=-math.inf) for value in reply]
+    if isinstance(reply, LabelScores):
+        return LabelScores(values, usage=reply.usage, answer=reply.answer)
+    return values
 
 
 def check_ranking(reply: Any, request: RankRequest, order: Sequence[int] | None) -> LabelRanking:
@@ -81,7 +84,7 @@ def check_ranking(reply: Any, request: RankRequest, order: Sequence[int] | None)
     if not isinstance(reply.probabilities, Sequence) or len(reply.probabilities) != len(labels):
         raise ReplyError(f"gave the probabilities {reply.probabilities!r} for {len(labels)} labels")
     probabilities = tuple(_number(value, "probability", least=0.0) for value in reply.probabilities)
-    return LabelRanking(labels, probabilities, check_text(reply.text))
+    return LabelRanking(labels, probabilities, check_text(reply.text), reply.usage)
 
 
 def _number(value: Any, what: str, *, least: float) -> float:

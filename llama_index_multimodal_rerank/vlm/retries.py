@@ -6,19 +6,22 @@ import asyncio
 import json
 import logging
 import re
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import httpx
-from tenacity import (
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
+from tenacity import RetryCallState, retry_if_exception, wait_random_exponential
 
 from ..logs import one_line
+from .errors import ModelCallError
+from .protocols import Answer, LabelScores, Usage
+from .retry_budget import FAILURES_IN_A_ROW, shared_budget
 
 logger = logging.getLogger(__name__)
+
+Read = TypeVar("Read", Answer, LabelScores)
 
 MAX_RETRY_AFTER_SECONDS = 60.0
 _SCHEMA = re.compile(
@@ -69,6 +72,11 @@ def names_schema(error: BaseException) -> bool:
     return _SCHEMA.search(_words(error)) is not None
 
 
+def names_logprobs(error: BaseException) -> bool:
+    """Tell whether a failure names log-probabilities as what is not known."""
+    return "logprob" in _words(error)
+
+
 def _words(error: BaseException) -> str:
     """Return what an exception and the response it carries say."""
     try:
@@ -88,25 +96,78 @@ def _wait(state: RetryCallState) -> float:
     return min(max(asked, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
-def retry_options(max_retries: int, *, model_name: str) -> dict[str, Any]:
-    """Return the arguments of ``tenacity.Retrying`` and ``AsyncRetrying``."""
+class Attempts:
+    """Counts the attempts at one call, which may share a budget of retries with others.
 
-    def log(state: RetryCallState) -> None:
+    Args:
+        model_name: who is asked.
+        max_retries: further attempts of this call.
+        before: attempts that were made in another way.
+
+    Attributes:
+        made: attempts so far.
+    """
+
+    def __init__(self, model_name: str, max_retries: int, before: int = 0) -> None:
+        self.model_name, self.max_retries = model_name, max_retries
+        self.made = before
+        self._budget = shared_budget()
+        self._stopped = False
+
+    def retry_options(self) -> dict[str, Any]:
+        """Return the arguments of ``tenacity.Retrying`` and ``AsyncRetrying``."""
+        return {
+            "stop": self._stop,
+            "wait": _wait,
+            "retry": retry_if_exception(is_transient),
+            "before_sleep": self._log,
+            "reraise": True,
+        }
+
+    def done(self, read: Read) -> Read:
+        """Note that there was an answer; returns it, with the number of attempts in its usage."""
+        read.usage = replace(read.usage or Usage(), attempts=self.made)
+        if self._budget is not None:
+            self._budget.succeeded()
+        return read
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Name failures of the model.
+
+        Raises:
+            ModelCallError: there was no answer, or its server counts as down and is not asked.
+        """
+        if self._budget is not None and self._budget.given_up:
+            raise ModelCallError(
+                f"{self.model_name} was not asked: the last {FAILURES_IN_A_ROW} calls of this batch failed, "
+                f"and the {self._budget.retries} retries that its queries share are used up",
+                attempts=0,
+            )
+        try:
+            yield
+        except Exception as error:
+            if self._budget is not None:
+                (self._budget.failed if is_transient(error) else self._budget.succeeded)()
+            failure = ModelCallError.from_cause(self.model_name, error, attempts=self.made)
+            if self._stopped:
+                failure.args = (f"{failure} (the retries that the queries of this batch share are used up)",)
+            raise failure from error
+
+    def _stop(self, state: RetryCallState) -> bool:
+        if state.attempt_number > self.max_retries:
+            return True
+        self._stopped = self._budget is not None and not self._budget.take()
+        return self._stopped
+
+    def _log(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         logger.warning(
             "%s: attempt %d of %d failed (%s: %s); the next one in %.1f s",
-            one_line(model_name),
+            one_line(self.model_name),
             state.attempt_number,
-            max_retries + 1,
+            self.max_retries + 1,
             type(error).__name__,
             one_line(str(error)),
             state.next_action.sleep if state.next_action else 0.0,
         )
-
-    return {
-        "stop": stop_after_attempt(max_retries + 1),
-        "wait": _wait,
-        "retry": retry_if_exception(is_transient),
-        "before_sleep": log,
-        "reraise": True,
-    }

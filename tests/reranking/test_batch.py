@@ -56,6 +56,8 @@ async def test_results_are_those_of_each_query_alone(kind, model, explain):
 
     alone = [rerank.postprocess_nodes(nodes, query) for nodes, query in asked()]
     assert ids(together) == EXPECTED == ids(alone)
+    for hit in [hit for results in (together, alone) for each in results for hit in each]:
+        assert hit.node.metadata["rerank_audit"]["cost"].pop("seconds") >= 0
     assert [[hit.node.metadata for hit in each] for each in together] == [
         [hit.node.metadata for hit in each] for each in alone
     ]

@@ -253,7 +253,10 @@ async def test_windows_carry_the_best_to_the_top(many, query):
     assert scores(result) == [pytest.approx((30 - i) / 30) for i in range(30)]
     assert len(model.prompts) == 9
     assert model.captions == 1
-    assert result[0].node.metadata["rerank_audit"] == {"answers": 9, "clean": 9, "not_clean": []}
+    audit = result[0].node.metadata["rerank_audit"]
+    cost = audit.pop("cost")
+    assert audit == {"answers": 9, "clean": 9, "not_clean": []}
+    assert (cost["calls"], cost["retries"]) == (10, 0)  # nine sheets and a caption
     assert result[0].node.metadata["rerank_reason"] == "the reddest of all 9."
     # Only the last window knows the best, so only it is asked why.
     assert ["Reason:" in prompt for prompt in model.prompts] == [False] * 8 + [True]

@@ -72,6 +72,7 @@ async def test_a_good_answer(nodes, query, kind):
     metadata = result[0].node.metadata
     assert metadata["rerank_reason"] == "it is the reddest of 9"
     assert metadata["rerank_query_caption"] == "a caption"
+    cost = metadata["rerank_audit"].pop("cost")
     assert metadata["rerank_audit"] == {
         "expected": 9,
         "source": "answer",
@@ -79,6 +80,7 @@ async def test_a_good_answer(nodes, query, kind):
         "action": "none",
         "attempts": 1,
     }
+    assert (cost.pop("seconds") > 0, cost) == (True, {"calls": 2, "retries": 0})
     (request,) = server.requests
     sent = request["response_format"]["json_schema"]
     assert sent["strict"] is True
@@ -298,8 +300,8 @@ def test_an_llm_is_taken_as_it_is_and_its_secrets_are_not_written_down():
     assert isinstance(rerank.vision_language_model, LlamaIndexVLM)
     assert rerank.model_name == "served-model"
     assert "secret" not in rerank.to_json()
-    with pytest.raises(ValueError, match="first_token"):
-        Phi3VisionRerank(model=OpenAICompatible(api_base="x"), strategy="first_token")
+    with pytest.raises(ValueError, match=r"window=10; set window to 2 to 9, or use strategy='listwise'"):
+        Phi3VisionRerank(model=OpenAICompatible(api_base="x"), strategy="first_token", window=10)
 
 
 def test_the_server_double_is_right():

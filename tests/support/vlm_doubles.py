@@ -19,9 +19,9 @@ def has_query(image):
     return bool((np.asarray(image) == QUERY_RED).all(axis=-1).any())
 
 
-def look(image, n):
+def look(image, n, *, num_crops=16):
     """The red value in the middle of every cell."""
-    layout = plan_sheet(n, query=has_query(image), num_crops=16)
+    layout = plan_sheet(n, query=has_query(image), num_crops=num_crops)
     assert image.size == layout.size
     middles = [
         ((c.picture.left + c.picture.right) // 2, (c.picture.top + c.picture.bottom) // 2)

@@ -23,6 +23,10 @@ class RankingStrategy(ABC):
             explain: say why the first is first.
         """
 
+    def answer_format(self) -> str | None:
+        """Return how answers must be asked for, or None if any form will do that the model can be held to."""
+        return None
+
     def explain(self, ranking: Ranking, draw: Callable[[], RankRequest]) -> ModelCalls[str | None]:
         """Say why the first is first in an order that was counted together: as an answer did that agrees.
 

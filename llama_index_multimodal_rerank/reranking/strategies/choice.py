@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ...vlm.protocols import ConstrainedModel, LabelScoringModel, VisionLanguageModel
+from ...vlm.protocols import AnswerScoringModel, ConstrainedModel, LabelScoringModel, VisionLanguageModel
 from ..options import RerankOptions
+from .answered_first_token import AnsweredFirstToken
 from .answered_list import AnsweredList
 from .base import RankingStrategy
 from .constrained_list import ConstrainedList
@@ -19,6 +20,8 @@ def choose_strategy(model: VisionLanguageModel, options: RerankOptions) -> Ranki
     constrained = isinstance(model, ConstrainedModel)
     if options.strategy == "first_token":
         if not isinstance(model, LabelScoringModel):
+            if isinstance(model, AnswerScoringModel):
+                return _over_a_network(model, options)
             raise ValueError(
                 f"strategy='first_token' reads label logits, which {type(model).__name__} does not give; use "
                 "strategy='listwise'"
@@ -27,3 +30,13 @@ def choose_strategy(model: VisionLanguageModel, options: RerankOptions) -> Ranki
     if constrained:
         return ConstrainedList(options.max_new_tokens)
     return AnsweredList(options.max_new_tokens, options.on_bad_answer)
+
+
+def _over_a_network(model: AnswerScoringModel, options: RerankOptions) -> RankingStrategy:
+    if options.window > model.max_scored_labels:
+        raise ValueError(
+            f"strategy='first_token' tells {model.max_scored_labels} candidates of a sheet apart over a "
+            f"network, since larger numbers begin like others (1 and 12), got window={options.window}; set "
+            f"window to 2 to {model.max_scored_labels}, or use strategy='listwise'"
+        )
+    return AnsweredFirstToken(options.max_new_tokens, options.on_bad_answer)
