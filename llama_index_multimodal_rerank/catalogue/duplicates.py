@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from .left_out import DUPLICATES_KEY, each_once, with_left_out
+from ..schema.annotations import each_once
+from .left_out import DUPLICATES_KEY, with_left_out
 from .looking import Looks, LooksAtImages
 
 

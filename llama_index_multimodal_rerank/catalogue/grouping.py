@@ -8,8 +8,9 @@ from llama_index.core.bridge.pydantic import ConfigDict, Field
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from ..schema.annotations import each_once
 from ..schema.nodes import describe_node
-from .left_out import SAME_PRODUCT_KEY, each_once, with_left_out
+from .left_out import SAME_PRODUCT_KEY, with_left_out
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from llama_index.core.schema import NodeWithScore
 
@@ -13,11 +13,6 @@ SAME_PRODUCT_KEY = "same_product"
 QUERY_IMAGE_KEY = "query_image_left_out"
 
 _KEYS = (DUPLICATES_KEY, SAME_PRODUCT_KEY, QUERY_IMAGE_KEY)
-
-
-def each_once(hits: Sequence[NodeWithScore]) -> list[NodeWithScore]:
-    """Leave out a node that comes again, as after a fusion of retrievers."""
-    return list({hit.node.node_id: hit for hit in reversed(hits)}.values())[::-1]
 
 
 def represented(hit: NodeWithScore) -> list[str]:

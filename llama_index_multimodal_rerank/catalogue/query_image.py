@@ -6,8 +6,9 @@ import logging
 
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from ..schema.annotations import each_once
 from ..schema.query import query_image
-from .left_out import QUERY_IMAGE_KEY, each_once, with_left_out
+from .left_out import QUERY_IMAGE_KEY, with_left_out
 from .looking import LooksAtImages, look_at
 
 logger = logging.getLogger(__name__)

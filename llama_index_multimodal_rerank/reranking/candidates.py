@@ -15,6 +15,7 @@ from ..images.access import DEFAULT_ACCESS, ImageAccess
 from ..images.sources import ImageLoadError
 from ..images.viewing import to_screen_depth
 from ..logs import one_line
+from ..schema.annotations import each_once
 from ..schema.image_text import words_of
 from ..schema.nodes import node_image
 from ..schema.query import query_image
@@ -63,7 +64,7 @@ class Candidates:
     """
 
     def __init__(self, nodes: Sequence[NodeWithScore], access: ImageAccess = DEFAULT_ACCESS) -> None:
-        self.nodes = list({node.node.node_id: node for node in reversed(nodes)}.values())[::-1]
+        self.nodes = each_once(nodes)
         self.problems: dict[int, str] = {}
         self.shortened: set[int] = set()
         self._access = access

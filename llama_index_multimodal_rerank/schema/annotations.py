@@ -1,12 +1,20 @@
-"""What a postprocessor writes into the metadata of a hit: in a copy, and for people and programs alone."""
+"""What postprocessors do with hits: each once, and notes in the metadata of copies."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llama_index.core.schema import NodeWithScore
+
+
+def each_once(hits: Iterable[NodeWithScore]) -> list[NodeWithScore]:
+    """Leave out a node that comes again, as after a fusion of retrievers; the first stays where it is."""
+    first: dict[str, NodeWithScore] = {}
+    for hit in hits:
+        first.setdefault(hit.node.node_id, hit)
+    return list(first.values())
 
 
 def annotated(hit: NodeWithScore, score: float | None, metadata: Mapping[str, Any]) -> NodeWithScore:
