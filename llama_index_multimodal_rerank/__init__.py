@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .catalogue.duplicates import CollapseDuplicates as CollapseDuplicates
+    from .catalogue.grouping import GroupByProduct as GroupByProduct
+    from .catalogue.query_image import ExcludeQueryImage as ExcludeQueryImage
     from .data.folders import load_image_nodes as load_image_nodes
     from .embeddings.magiclens import MagicLensEmbedding as MagicLensEmbedding
     from .embeddings.sparse import BGEM3SparseEmbedding as BGEM3SparseEmbedding
@@ -42,7 +45,10 @@ _DEFINED_IN = {
     "BGEM3SparseEmbedding": "embeddings.sparse",
     "BadAnswerError": "reranking.ranking",
     "Cell": "reranking.sheet",
+    "CollapseDuplicates": "catalogue.duplicates",
     "EmbeddingMismatchError": "milvus.store",
+    "ExcludeQueryImage": "catalogue.query_image",
+    "GroupByProduct": "catalogue.grouping",
     "ImageLoadError": "images.sources",
     "ImageText": "schema.image_text",
     "ImageTextNode": "schema.nodes",

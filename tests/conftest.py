@@ -15,7 +15,9 @@ from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue
 
 pytest_plugins = ["support.machine", "support.workers"]
-pytest.register_assert_rewrite("support.milvus_behaviour", "support.milvus_filters")
+pytest.register_assert_rewrite(
+    "support.catalogue_behaviour", "support.milvus_behaviour", "support.milvus_filters"
+)
 
 # Speed is no subject of tests: a busy machine must not fail them.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": set(),
     "schema": {"images", "logs"},
     "data": {"images", "schema"},
+    "catalogue": {"images", "schema", "logs"},
     "vlm": {"models", "demo", "images", "lazy", "logs"},
     "embeddings": {"models", "demo", "lazy", "images", "schema"},
     "evaluation": {"schema", "data", "images", "logs"},

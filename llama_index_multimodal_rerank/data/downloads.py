@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..images.access import MAX_IMAGE_BYTES, ImageAccess
-from ..images.errors import ImageLoadError
+from ..images.errors import ImageLoadError, UrlError
+from ..images.partial_body import PartialBody
+from ..images.urls import fetch_url
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +24,7 @@ JOURNAL = "downloads.jsonl"
 """File in the folder that says which URL became which file, a line for each."""
 
 _PARTIAL = ".partial"
+_BEGUN = ".begun"
 
 
 class SkippedUrl(NamedTuple):
@@ -57,8 +61,9 @@ def download_images(
 
     A picture is decoded to its end before it gets its name, which is the SHA-256 of its bytes: so a file
     with such a name is whole, and the same picture behind two URLs is one file. A call that was killed goes
-    on where it was: pictures that are there are not fetched again. One that was being received is asked for
-    from its beginning, since product pictures are small.
+    on where it was: pictures that are there are not fetched again, and of one that was being received the
+    rest is asked for, if the server tells versions of it apart (a strong ``ETag``, or a ``Last-Modified`` of
+    more than a minute before); else it is fetched from its beginning, as it is if it changed since.
 
     Use a folder from one process at a time.
 
@@ -94,10 +99,21 @@ def download_images(
         try:
             if not url.lower().startswith(("http://", "https://")):
                 return "it is no http(s) address"
-            data, info, digest = access.check(access.read(url))
+            partial = store.begun(url)
+            try:
+                data, info, digest = access.check(_fetch(url, access, partial))
+            except ImageLoadError:
+                partial.discard()  # the whole is there, and is no picture
+                if not partial.resumed:
+                    raise
+                data, info, digest = access.check(_fetch(url, access, partial))
         except ImageLoadError as error:
             return error.reason
-        return store.keep(url, data, digest.removeprefix("sha256:"), info.mimetype)
+        except UrlError as error:
+            return str(error)
+        path = store.keep(url, data, digest.removeprefix("sha256:"), info.mimetype)
+        partial.discard()
+        return path
 
     result = DownloadedImages()
     with ThreadPoolExecutor(connections, thread_name_prefix="download-images") as pool:
@@ -125,6 +141,10 @@ def download_images(
     return result
 
 
+def _fetch(url: str, access: ImageAccess, partial: PartialBody) -> bytes:
+    return fetch_url(url.strip(), allow_urls=access.allow_urls, max_bytes=access.max_bytes, partial=partial)
+
+
 class _Folder:
     """Files named by digest, and the journal of what became which."""
 
@@ -134,7 +154,8 @@ class _Folder:
         partial = self._root / _PARTIAL
         partial.mkdir(parents=True, exist_ok=True)
         for left in partial.iterdir():  # by a process that was killed
-            left.unlink()
+            if left.suffix != _BEGUN:
+                left.unlink()
         path = self._root / JOURNAL
         text = path.read_bytes() if path.exists() else b""
         self._files: dict[str, tuple[str, int]] = {}
@@ -156,6 +177,11 @@ class _Folder:
             return path if path.stat().st_size == size else None
         except OSError:
             return None
+
+    def begun(self, url: str) -> PartialBody:
+        """Return what arrived of a URL's picture before, and keeps what arrives now."""
+        name = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+        return PartialBody(self._root / _PARTIAL / f"{name}{_BEGUN}")
 
     def keep(self, url: str, data: bytes, digest: str, mimetype: str) -> Path:
         """Write a picture, then its line in the journal."""

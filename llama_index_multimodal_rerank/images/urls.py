@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .errors import UrlError
+from .partial_body import PartialBody, RangeRefusedError
 from .public_addresses import is_public
 from .url_hosts import AllowUrls, check_allow_urls, is_listed
 
@@ -39,7 +40,9 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _PIECE_BYTES = 64 * 1024
 
 
-def fetch_url(url: str, *, allow_urls: AllowUrls, max_bytes: int) -> bytes:
+def fetch_url(
+    url: str, *, allow_urls: AllowUrls, max_bytes: int, partial: PartialBody | None = None
+) -> bytes:
     """Return the body of an http(s) address.
 
     Every hop of a redirect is checked like the first: scheme, host, port, and the addresses that
@@ -54,6 +57,7 @@ def fetch_url(url: str, *, allow_urls: AllowUrls, max_bytes: int) -> bytes:
         allow_urls: see :data:`~.url_hosts.AllowUrls`.
         max_bytes: largest body accepted, as sent and unpacked. :data:`OVERHEAD_BYTES` more may be
             received in all.
+        partial: keeps what arrives, and has what arrived before: the server is asked for the rest.
 
     Raises:
         UrlError: not allowed, not found, too large, too slow, broken, or too many redirects.
@@ -73,7 +77,10 @@ def fetch_url(url: str, *, allow_urls: AllowUrls, max_bytes: int) -> bytes:
         max_received=max_bytes + OVERHEAD_BYTES,
     )
     try:
-        return _follow(url, allowed, limits, max_bytes)
+        try:
+            return _follow(url, allowed, limits, max_bytes, partial)
+        except RangeRefusedError:
+            return _follow(url, allowed, limits, max_bytes, partial)
     except UrlError:
         raise
     except LimitExceededError as error:
@@ -85,9 +92,14 @@ def fetch_url(url: str, *, allow_urls: AllowUrls, max_bytes: int) -> bytes:
         # anything (HTTPException, SSLError, InvalidURL, UnicodeError, OverflowError …); all mean
         # the same to the caller. The answer's own words are quoted, so that they forge no log lines.
         raise UrlError(f"it could not be fetched ({repr(error)[:200]})") from error
+    finally:
+        if partial is not None:
+            partial.close()
 
 
-def _follow(url: str, allowed: bool | list[str], limits: Limits, max_bytes: int) -> bytes:
+def _follow(
+    url: str, allowed: bool | list[str], limits: Limits, max_bytes: int, partial: PartialBody | None
+) -> bytes:
     import httpx
 
     from .url_connection import get
@@ -113,18 +125,22 @@ def _follow(url: str, allowed: bool | list[str], limits: Limits, max_bytes: int)
                     f"allow_urls=[{host!r}] allows it by name"
                 )
 
+        rest = {} if partial is None else partial.request_headers(str(target))
         with get(
             target.raw_path.decode("ascii"),
             host=host,
             port=port,
             tls=tls,
-            headers=_request_headers(target),
+            headers={**_request_headers(target), **rest},
             limits=limits,
             check=check_address,
         ) as response:
             location = response.getheader("Location")
             if response.status not in _REDIRECTS or location is None:
-                return _read_body(response, max_bytes)
+                before = b""
+                if partial is not None:
+                    before = partial.begin(str(target), response, asked_for_rest=bool(rest))
+                return _read_body(response, max_bytes, before, partial)
             target = target.join(location.encode("latin-1").decode("utf-8", "replace"))
     raise UrlError(f"it redirects more than {MAX_REDIRECTS} times")
 
@@ -143,20 +159,24 @@ def _request_headers(url: httpx.URL) -> dict[str, str]:
     return headers
 
 
-def _read_body(response: HTTPResponse, max_bytes: int) -> bytes:
+def _read_body(
+    response: HTTPResponse, max_bytes: int, before: bytes = b"", partial: PartialBody | None = None
+) -> bytes:
     if not 200 <= response.status < 300:
         raise UrlError(f"the server answered {response.status}")
     too_large = UrlError(f"the server sends more than the limit of {max_bytes} bytes")
     length = _announced_length(response)
-    if length is not None and length > max_bytes:
+    if length is not None and len(before) + length > max_bytes:
         raise too_large
     encodings = [encoding for encoding in _tokens(response, "Content-Encoding") if encoding != "identity"]
     if encodings and encodings not in (["gzip"], ["x-gzip"]):
         raise UrlError(f"it is packed as {', '.join(encodings)[:100]!r}; only one layer of gzip is undone")
     pieces = _received(response, length)
-    body = bytearray()
+    body = bytearray(before)
     for piece in _unpacked(pieces) if encodings else pieces:
         body += piece
+        if partial is not None:
+            partial.write(piece)
         if len(body) > max_bytes:
             raise too_large
     return bytes(body)
@@ -182,7 +202,9 @@ def _announced_length(response: HTTPResponse) -> int | None:
 
 def _received(response: HTTPResponse, length: int | None) -> Iterator[bytes]:
     received = 0
-    while piece := response.read(_PIECE_BYTES):
+    while piece := response.read1(
+        _PIECE_BYTES
+    ):  # what is there: ``read`` would hold it back until it is full
         received += len(piece)
         yield piece
     if length is not None and received < length:

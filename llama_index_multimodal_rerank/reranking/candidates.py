@@ -15,9 +15,10 @@ from ..images.access import DEFAULT_ACCESS, ImageAccess
 from ..images.sources import ImageLoadError
 from ..images.viewing import to_screen_depth
 from ..logs import one_line
-from ..schema.image_text import recover_image, words_of
+from ..schema.annotations import each_once
+from ..schema.image_text import words_of
 from ..schema.nodes import node_image
-from ..schema.query import ImageTextQuery
+from ..schema.query import query_image
 from .sheet import Cell, fit
 from .sheet_layout import LARGEST_PICTURE
 
@@ -63,7 +64,7 @@ class Candidates:
     """
 
     def __init__(self, nodes: Sequence[NodeWithScore], access: ImageAccess = DEFAULT_ACCESS) -> None:
-        self.nodes = list({node.node.node_id: node for node in reversed(nodes)}.values())[::-1]
+        self.nodes = each_once(nodes)
         self.problems: dict[int, str] = {}
         self.shortened: set[int] = set()
         self._access = access
@@ -124,17 +125,6 @@ class QueryContent:
 
     text: str
     picture: Image | None
-
-
-def query_image(query: QueryBundle) -> ImageSource | None:
-    """Return the picture of a query, in any of the ways it can carry one, or None."""
-    if isinstance(query, ImageTextQuery):
-        return query.image_source
-    if query.image_path is not None:
-        return query.image_path
-    carriers = [query.query_str, *query.embedding_strs]
-    images = (getattr(recover_image(text), "image", None) for text in carriers)
-    return next((image for image in images if image is not None), None)
 
 
 def read_query(

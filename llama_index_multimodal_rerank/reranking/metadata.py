@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from typing import Any
 
 from llama_index.core.schema import NodeWithScore
 
+from ..schema.annotations import annotated
 from .candidates import Candidates
 from .result import RerankResult
 
@@ -26,7 +25,7 @@ def annotated_nodes(
         audit["cost"] = dict(cost)
     ranked = list(zip(outcome.order, outcome.scores, strict=True))[:top_n]
     return [
-        _annotated(
+        annotated(
             candidates.nodes[index],
             score,
             {
@@ -53,15 +52,3 @@ def _audit_dict(outcome: RerankResult, candidates: Candidates) -> dict[str, Any]
         return {**audits[0].to_dict(), **cut}
     bad = [audit.to_dict() for audit in audits if not audit.clean]
     return {"answers": len(audits), "clean": len(audits) - len(bad), "not_clean": bad, **cut}
-
-
-def _annotated(hit: NodeWithScore, score: float, metadata: Mapping[str, Any]) -> NodeWithScore:
-    node = copy.copy(hit.node)  # model_copy makes another class of an ImageTextNode, for indexes
-    # What an earlier reranking wrote is gone even where this one has nothing to say.
-    known = {key: value for key, value in node.metadata.items() if key not in metadata}
-    added = {key: value for key, value in metadata.items() if value is not None}
-    node.metadata = {**known, **added}
-    # For people and programs; a language model that reads the nodes has no use for it.
-    node.excluded_llm_metadata_keys = [*dict.fromkeys([*node.excluded_llm_metadata_keys, *added])]
-    node.excluded_embed_metadata_keys = [*dict.fromkeys([*node.excluded_embed_metadata_keys, *added])]
-    return NodeWithScore(node=node, score=score)

@@ -15,7 +15,7 @@ from llama_index.core.schema import QueryBundle
 
 from ..images.access import DEFAULT_ACCESS
 from ..images.sources import as_path, is_url
-from .image_text import ImageText
+from .image_text import ImageText, recover_image
 
 if TYPE_CHECKING:
     from ..images.sources import ImageSource
@@ -132,3 +132,14 @@ class ImageTextQuery(QueryBundle):
 ImageTextQuery.embedding = property(  # type: ignore[assignment]
     ImageTextQuery._read_embedding, ImageTextQuery._write_embedding
 )
+
+
+def query_image(query: QueryBundle) -> ImageSource | None:
+    """Return the picture of a query, in any of the ways it can carry one, or None."""
+    if isinstance(query, ImageTextQuery):
+        return query.image_source
+    if query.image_path is not None:
+        return query.image_path
+    carriers = [query.query_str, *query.embedding_strs]
+    images = (getattr(recover_image(text), "image", None) for text in carriers)
+    return next((image for image in images if image is not None), None)

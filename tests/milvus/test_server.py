@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from llama_index.vector_stores.milvus import MilvusVectorStore
 from pymilvus import MilvusClient
+from support.catalogue_behaviour import *  # noqa: F403 (those of docs/catalogues.md)
 from support.milvus_behaviour import *  # noqa: F403 (the tests of every Milvus)
 from support.milvus_behaviour import Place, fill, search
 from support.milvus_filters import *  # noqa: F403 (those of ids and filters)

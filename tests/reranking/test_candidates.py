@@ -17,6 +17,7 @@ from support.vlm_doubles import Scripted, TextModel
 
 from llama_index_multimodal_rerank import ImageTextQuery, LocalPhi3Vision, Phi3VisionRerank, image_node
 from llama_index_multimodal_rerank.images.access import ImageAccess
+from llama_index_multimodal_rerank.reranking.candidates import Candidates
 from llama_index_multimodal_rerank.reranking.shortening import Shortener
 
 # -- pictures ---------------------------------------------------------------------------------
@@ -285,3 +286,8 @@ def test_a_jpeg_is_decoded_no_larger_than_its_cell_asks_for_and_looks_the_same(t
         np.asarray(each.resize((275, 206), Image.Resampling.LANCZOS)).astype(int) for each in (full, small)
     ]
     assert np.abs(shown[0] - shown[1]).mean() < 2
+
+
+def test_a_node_that_comes_again_stays_where_it_was_first() -> None:
+    found = [NodeWithScore(node=TextNode(id_=id_, text=id_), score=0.5) for id_ in "abac"]
+    assert [hit.node.node_id for hit in Candidates(found).nodes] == ["a", "b", "c"]
