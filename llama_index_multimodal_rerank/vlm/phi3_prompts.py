@@ -51,7 +51,7 @@ class Phi3Prompts:
             features += [each for each, _ in encoded]
             sizes.append([size for _, size in encoded])
         texts = [self.chat(request) for request in requests]
-        inputs = self._processor(text=texts, image_sizes=sizes).to(self._model.device)
+        inputs = self._processor(text=texts, image_sizes=sizes)
         return Prompt(inputs["input_ids"], inputs["attention_mask"], tuple(features))
 
     def chat(self, request: ImagePrompt) -> str:
