@@ -44,7 +44,7 @@ class PrefilledPhi3Requests:
         return self.rank_each([order] * len(self.label_logprobs), max_new_tokens=max_new_tokens)
 
     def rank_each(self, orders: Sequence[Sequence[int] | None], *, max_new_tokens: int) -> list[LabelRanking]:
-        """Write rankings, each in an order of its own; see ``PrefilledBatch``."""
+        """Write rankings, each in an order of its own; see ``BatchPrefillingModel``."""
         return self._rank(self, max_new_tokens=max_new_tokens, orders=orders)
 
     def take(self) -> PrefilledPrompt | None:

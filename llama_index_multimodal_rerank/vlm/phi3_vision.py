@@ -180,6 +180,12 @@ class LocalPhi3Vision:
         """Write complete rankings under the permutation constraint; see ``ConstrainedModel``."""
         return self._rank(requests, None, max_new_tokens=max_new_tokens, orders=[order] * len(requests))
 
+    def rank_prefilled(
+        self, prefilled: PrefilledPhi3Requests, orders: Sequence[Sequence[int]], *, max_new_tokens: int
+    ) -> list[LabelRanking]:
+        """Write rankings of requests that were read; see ``BatchPrefillingModel``."""
+        return prefilled.rank_each(orders, max_new_tokens=max_new_tokens)
+
     # -- parts --------------------------------------------------------------------------------
 
     @contextmanager
