@@ -44,6 +44,7 @@ IMPLEMENTATIONS = {
     "vlm.static_decoding",
     "vlm.llama_index",
     "vlm.decoding",
+    "vlm.prompt_batch",
     "vlm.permutation_constraint",
     "vlm.permutation_logits",
 }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from .control_tokens import ControlTokens
-from .decoding import Prompt
 from .permutation_constraint import ListTokens, tokenize_list
+from .prompt_batch import Prompt
 from .protocols import ImagePrompt, RankRequest
 from .recent_features import RecentFeatures
 
@@ -74,10 +75,12 @@ class Phi3Prompts:
             processor = self._processor.image_processor
             padded = processor.hd_transform(image, num_crops)
             size = [padded.height, padded.width]
-            views = processor.views(padded, self._model.device)
+            pixels = np.asarray(padded)
+            views = processor.views(pixels, self._model.device)
             (features,) = self._model.get_image_features(views[None], torch.tensor([size]))
             kept = features, size
-            self._features.keep(image, num_crops, kept, by_content=by_content)
+            same = pixels if padded is image else None
+            self._features.keep(image, num_crops, kept, by_content=by_content, pixels=same)
         return kept
 
     def list_tokens(self, num_labels: int, ending: str = "") -> ListTokens:

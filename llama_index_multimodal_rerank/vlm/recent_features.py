@@ -5,11 +5,12 @@ from __future__ import annotations
 import weakref
 import zlib
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..images.sources import pixels_digest
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
     from PIL.Image import Image
 
@@ -60,7 +61,15 @@ class RecentFeatures:
         self._kept.append(found)  # the last to be forgotten
         return found.features
 
-    def keep(self, image: Image, num_crops: int, features: Features, *, by_content: bool) -> None:
+    def keep(
+        self,
+        image: Image,
+        num_crops: int,
+        features: Features,
+        *,
+        by_content: bool,
+        pixels: npt.NDArray[Any] | None = None,
+    ) -> None:
         """Keep features of a picture, and forget the oldest ones if there are too many.
 
         Args:
@@ -68,9 +77,11 @@ class RecentFeatures:
             num_crops: tiles it was cut into, at most.
             features: its features.
             by_content: they will do for an equal picture, too.
+            pixels: those of the picture, where they were copied out of it already.
         """
         digest = pixels_digest(image) if by_content else None
-        self._kept.append(_Kept(weakref.ref(image), _checksum(image), num_crops, digest, features))
+        checksum = _checksum(image) if pixels is None else zlib.crc32(pixels.tobytes())
+        self._kept.append(_Kept(weakref.ref(image), checksum, num_crops, digest, features))
 
 
 def _checksum(image: Image) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import DynamicCache
 
     from ..models.phi3_vision import Phi3VisionForConditionalGeneration
-    from .decoding import Prompt
+    from .prompt_batch import Prompt
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -33,6 +34,15 @@ def test_a_sheet_that_was_drawn_on_is_another_one():
     recent = RecentFeatures()
     sheet = Image.new("RGB", (9, 9), "red")
     recent.keep(sheet, 1, features(1), by_content=False)
+    sheet.putpixel((0, 0), (255, 0, 1))
+    assert found(recent, sheet) is None
+
+
+def test_pixels_that_were_copied_out_already_tell_the_same():
+    recent = RecentFeatures()
+    sheet = Image.effect_noise((9, 9), 50).convert("RGB")
+    recent.keep(sheet, 1, features(1), by_content=False, pixels=np.asarray(sheet))
+    assert found(recent, sheet) == 1
     sheet.putpixel((0, 0), (255, 0, 1))
     assert found(recent, sheet) is None
 

@@ -23,7 +23,8 @@ from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionProcessor,
 )
 from llama_index_multimodal_rerank.vlm import static_decoding
-from llama_index_multimodal_rerank.vlm.decoding import PrefilledPrompt, Prompt, write_freely
+from llama_index_multimodal_rerank.vlm.decoding import PrefilledPrompt, write_freely
+from llama_index_multimodal_rerank.vlm.prompt_batch import Prompt
 from llama_index_multimodal_rerank.vlm.protocols import ImagePrompt, LabelRanking, RankRequest
 from llama_index_multimodal_rerank.vlm.static_decoding import StaticDecoder, StaticPrompt
 
