@@ -75,8 +75,9 @@ class Phi3Prompts:
             processor = self._processor.image_processor
             padded = processor.hd_transform(image, num_crops)
             size = [padded.height, padded.width]
-            pixels = np.asarray(padded)
-            views = processor.views(pixels, self._model.device)
+            pixels = padded.tobytes()
+            array = np.frombuffer(pixels, np.uint8).reshape(*size, 3)
+            views = processor.views(array, self._model.device)
             (features,) = self._model.get_image_features(views[None], torch.tensor([size]))
             kept = features, size
             same = pixels if padded is image else None
