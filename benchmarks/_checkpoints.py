@@ -111,8 +111,7 @@ def phi3_vision_folder(folder: Path, *, layers: int | None = None, tiny: bool = 
     folder.mkdir(parents=True, exist_ok=True)
     if layers is not None:
         config["num_hidden_layers"] = min(layers, config["num_hidden_layers"])
-    tokenizer = _write_processor(folder, tiny=tiny)
-    stops = [tokenizer.eos_token_id, *map(tokenizer.convert_tokens_to_ids, STOP_TOKENS)]
+    stops = stop_tokens(write_processor(folder, tiny=tiny))
     shapes = {
         key: entry["shape"]
         for key, entry in read_json(f"manifest_{name}.json")["tensors"].items()
@@ -162,7 +161,13 @@ def _tensor(key: str, shape: list[int], stops: list[int]) -> torch.Tensor:
     return values.to(torch.bfloat16)
 
 
-def _write_processor(folder: Path, *, tiny: bool) -> PreTrainedTokenizerBase:
+def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens that end an answer of Phi-3 Vision."""
+    return [tokenizer.eos_token_id, *map(tokenizer.convert_tokens_to_ids, STOP_TOKENS)]
+
+
+def write_processor(folder: Path, *, tiny: bool) -> PreTrainedTokenizerBase:
+    """Write the files of Phi-3 Vision's processor, and return the tokenizer."""
     from transformers import AddedToken, PreTrainedTokenizerFast
 
     from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionImageProcessor, Phi3VisionProcessor

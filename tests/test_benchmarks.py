@@ -16,7 +16,7 @@ from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks import _common
-from benchmarks.rerank import panorama
+from benchmarks._rerank_sides import panorama
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 
 ROOT = Path(__file__).parent.parent
@@ -107,7 +107,9 @@ def test_rerank(tmp_path: Path) -> None:
     """What was done is counted, so it can be told that both sides did what they are said to do."""
     tokens = ("--caption-tokens", "3", "--reason-tokens", "4")
     crops = ("--num-crops", "1", "2")
-    arguments = (*CPU, *SMALL, "--tiny", "--candidates", "3", "10", *tokens, *crops)
+    operations = tmp_path / "operations.md"
+    more = ("--queries", "2", "--profile", str(operations))
+    arguments = (*CPU, *SMALL, "--tiny", "--candidates", "3", "10", *tokens, *crops, *more)
     report, output = run("rerank", tmp_path, *arguments)
     assert report["full_size"] is False
     assert "NOT full size" in output
@@ -136,6 +138,23 @@ def test_rerank(tmp_path: Path) -> None:
         assert modes["first_token_2_tiles"]["tiles_seen"] == 3
         assert result["first_token_tflop"] > 0
         assert result["first_token_mfu"] > 0
+        for name, bound in result["bound"].items():
+            # Another query may take a step more, where [1 may go on as [10.
+            assert abs(bound["steps"] - modes[name]["decoding_steps"]) <= (result["candidates"] > 9)
+            assert sum(bound["share"].values()) == pytest.approx(1)
+            assert bound["by"] == max(bound["seconds"], key=bound["seconds"].__getitem__)
+            assert (bound["weights_of_memory_speed"] is None) == (bound["steps"] == 0)
+            assert bound["reading_mfu"] > 0
+            assert f"{name}: reading " in output
+        assert result["bound"]["first_token"]["reading_tflop"] == pytest.approx(
+            result["first_token_tflop"], rel=0.2 if result["candidates"] > 9 else 1e-6
+        )
+        for each in result["together"].values():
+            assert each["queries"] == 2
+            assert each["gain"] == pytest.approx(each["one_by_one"] / each["at_once"])
+    lines = operations.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "## One query of 3 candidates: listwise"
+    assert len([line for line in lines if line.startswith("| `")]) == (5 + 6) * 10
     assert three["modes"]["first_token"]["decoding_steps"] == 0
     assert ten["modes"]["first_token"]["decoding_steps"] == 1  # [1 may go on as [10
     assert "first_token_windows_of_9" not in three["modes"]

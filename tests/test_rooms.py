@@ -41,9 +41,12 @@ IMPLEMENTATIONS = {
     "vlm.phi3_vision",
     "vlm.phi3_loading",
     "vlm.phi3_prefilled",
+    "vlm.phi3_engine",
     "vlm.phi3_prompts",
+    "vlm.static_decoding",
     "vlm.llama_index",
     "vlm.decoding",
+    "vlm.prompt_batch",
     "vlm.permutation_constraint",
     "vlm.permutation_logits",
 }

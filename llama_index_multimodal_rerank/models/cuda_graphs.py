@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -39,13 +39,65 @@ BatchFunction: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 Capture: TypeAlias = Callable[[BatchFunction, torch.Tensor], CapturedBatch]
 
 
+class CapturedFunctions:
+    """Graphs by key: captured when a key comes for the second time, and not more than a number of them.
+
+    The graph that was not used for longest makes room for a new one. Where capturing fails, there are no more
+    graphs from then on, with one line in the log. Not safe to call from two threads at a time.
+
+    Args:
+        capture: captures a function.
+        most: graphs to keep.
+
+    Attributes:
+        graphs: those that are kept, the one that was used last at the end.
+    """
+
+    def __init__(self, capture: Capture, *, most: int) -> None:
+        self.graphs: OrderedDict[Hashable, CapturedBatch] = OrderedDict()
+        self._capture = capture
+        self._most = most
+        self._seen: Counter[Hashable] = Counter()
+        self._works = True
+
+    def get(self, key: Hashable, function: BatchFunction, batch: torch.Tensor) -> CapturedBatch | None:
+        """Return the graph of a key, if there is one or its time has come.
+
+        Args:
+            key: what the function and the shape of its input are told by.
+            function: what to capture. It must not wait for the device, nor copy from the host.
+            batch: an input of it.
+        """
+        if key not in self.graphs:
+            self._seen[key] += 1
+            if self._seen[key] < 2 or not self._works or not self._add(key, function, batch):
+                return None
+        self.graphs.move_to_end(key)
+        return self.graphs[key]
+
+    def clear(self) -> None:
+        """Forget all graphs, as when functions or what they read have changed."""
+        self.graphs.clear()
+        self._seen.clear()
+
+    def _add(self, key: Hashable, function: BatchFunction, batch: torch.Tensor) -> bool:
+        try:
+            graph = self._capture(function, batch)
+        except RuntimeError as error:  # torch's errors of CUDA, memory that is too small among them
+            self._works = False
+            logger.warning("No CUDA graph could be captured (%s); batches are launched one by one.", error)
+            return False
+        while len(self.graphs) >= self._most:
+            self.graphs.popitem(last=False)
+        self.graphs[key] = graph
+        return True
+
+
 class GraphCache:
     """Runs a function of a batch: captured where its size comes again, plainly where it does not.
 
-    A size is captured when it comes for the second time. A batch that has no graph, as the last of a list,
-    is filled up to the next captured size if that is at most twice its own; its rows do not depend on each
-    other. The graph that was not used for longest makes room for a new one. Where capturing fails, everything
-    is run plainly from then on, with one line in the log. Not safe to call from two threads at a time.
+    A batch that has no graph, as the last of a list, is filled up to the next captured size if that is at
+    most twice its own; its rows do not depend on each other. For the rest see :class:`CapturedFunctions`.
 
     Args:
         function: takes a batch on the device and returns as many rows. It must not wait for the device, nor
@@ -65,11 +117,7 @@ class GraphCache:
     ) -> None:
         self._function = function
         self._device = device
-        self._capture = CudaCapture(device) if capture is None else capture
-        self._most = most
-        self._graphs: OrderedDict[int, CapturedBatch] = OrderedDict()
-        self._seen: Counter[int] = Counter()
-        self._works = True
+        self._captured = CapturedFunctions(CudaCapture(device) if capture is None else capture, most=most)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return what the function returns, in memory of its own.
@@ -78,38 +126,24 @@ class GraphCache:
             batch: on the host or the device, (batch, ...); shapes and dtypes are always the same but for
                 the first dimension.
         """
-        size = self._fitting_size(len(batch))
-        if size is None and self._works:
-            self._seen[len(batch)] += 1
-            if self._seen[len(batch)] > 1:
-                size = self._add_graph(batch)
-        if size is None:
+        graph = self._captured.get(self._fitting_size(len(batch)), self._function, batch)
+        if graph is None:
             return self._function(batch.to(self._device, non_blocking=True))
-        graph = self._graphs[size]
-        self._graphs.move_to_end(size)
         graph.inputs[: len(batch)].copy_(batch, non_blocking=True)  # the other rows are of batches before
         graph.replay()
         return graph.outputs[: len(batch)].clone()  # the next replay writes over it
 
     def clear(self) -> None:
         """Forget all graphs, as when the function has changed."""
-        self._graphs.clear()
-        self._seen.clear()
+        self._captured.clear()
 
-    def _fitting_size(self, count: int) -> int | None:
-        return min((size for size in self._graphs if count <= size <= 2 * count), default=None)
+    @property
+    def sizes(self) -> list[int]:
+        """Sizes of the graphs that are kept, the one that was used last at the end."""
+        return [size for size in self._captured.graphs if isinstance(size, int)]
 
-    def _add_graph(self, batch: torch.Tensor) -> int | None:
-        try:
-            graph = self._capture(self._function, batch)
-        except RuntimeError as error:  # torch's errors of CUDA, memory that is too small among them
-            self._works = False
-            logger.warning("No CUDA graph could be captured (%s); batches are launched one by one.", error)
-            return None
-        while len(self._graphs) >= self._most:
-            self._graphs.popitem(last=False)
-        self._graphs[len(batch)] = graph
-        return len(batch)
+    def _fitting_size(self, count: int) -> int:
+        return min((size for size in self.sizes if count <= size <= 2 * count), default=count)
 
 
 class CudaCapture:

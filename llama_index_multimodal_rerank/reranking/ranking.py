@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from .answer_labels import Entry
@@ -125,7 +125,7 @@ class Audit:
         """Return what is worth keeping, as JSON values."""
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
+            for name, value in vars(self).items()
             if value not in ((), None) and (name != "conflicting_lists" or value)
         }
 

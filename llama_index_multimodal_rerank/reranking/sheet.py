@@ -82,7 +82,7 @@ def build_sheet(
     draw = ImageDraw.Draw(page)
     if query is not None and layout.query is not None:
         draw.rectangle(_inclusive(layout.query.frame), outline=QUERY, width=QUERY_BORDER)
-        _draw_label(draw, layout.query.label, QUERY_MARK, QUERY)
+        _paste_label(page, layout.query.label, QUERY_MARK, QUERY)
         _paste(page, query, layout.query.picture)
     for number, (cell, boxes) in enumerate(zip(cells, layout.cells, strict=True), start=1):
         _draw_cell(page, draw, cell, boxes, str(number))
@@ -91,7 +91,7 @@ def build_sheet(
 
 def _draw_cell(page: Image, draw: ImageDraw, cell: Cell, boxes: CellBoxes, label: str) -> None:
     draw.rectangle(_inclusive(boxes.frame), outline=INK, width=BORDER)
-    _draw_label(draw, boxes.label, label, INK)
+    _paste_label(page, boxes.label, label, INK)
     if cell.unreadable:
         draw.rectangle(_inclusive(boxes.picture), fill=UNREADABLE)
         _draw_text(draw, boxes.picture, cell.text or "picture not readable")
@@ -127,16 +127,28 @@ def _paste(page: Image, image: Image, box: Box) -> None:
     page.paste(fitted, (left, top))
 
 
-def _draw_label(draw: ImageDraw, box: Box, text: str, colour: Colour) -> None:
-    draw.rectangle(_inclusive(box), fill=colour)
-    height = box.size[1] - LABEL_PADDING
+def _paste_label(page: Image, box: Box, text: str, colour: Colour) -> None:
+    page.paste(_label(box.size, text, colour), (box.left, box.top))
+
+
+@lru_cache(maxsize=128)
+def _label(size: tuple[int, int], text: str, colour: Colour) -> Image:
+    """Draw a label; the same ones stand on every sheet."""
+    from PIL import Image as PILImage
+    from PIL import ImageDraw
+
+    label = PILImage.new("RGB", size, colour)
+    height = size[1] - LABEL_PADDING
     font = _font(height)
-    while font.getlength(text) > box.size[0] - LABEL_PADDING and height > 8:
+    while font.getlength(text) > size[0] - LABEL_PADDING and height > 8:
         height -= 1
         font = _font(height)
-    centre = ((box.left + box.right) / 2, (box.top + box.bottom) / 2)
     bold = int(height >= 24)  # the font has one weight
-    draw.text(centre, text, font=font, fill=PAGE, anchor="mm", stroke_width=bold, stroke_fill=PAGE)
+    centre = (size[0] / 2, size[1] / 2)
+    ImageDraw.Draw(label).text(
+        centre, text, font=font, fill=PAGE, anchor="mm", stroke_width=bold, stroke_fill=PAGE
+    )
+    return label
 
 
 def _draw_text(draw: ImageDraw, box: Box, text: str) -> None:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
-from .calls import (
-    MAX_PARALLEL_CALLS,
-    ModelCall,
-    ModelCallError,
-    ModelCalls,
-    RankLabels,
-    Result,
-    ScoreLabels,
-    execute,
-)
+from .calls import MAX_PARALLEL_CALLS, ModelCall, ModelCallError, ModelCalls, Result, execute
 from .driver import arun_calls, run_calls
-from .protocols import AsyncModel, VisionLanguageModel
+from .protocols import AsyncModel, BatchGeneratingModel, VisionLanguageModel
+from .shared_calls import ask_together, part_of, share_key
+
+SIDE_BY_SIDE = min(8, os.cpu_count() or 1)
+"""Queries whose pictures are read and whose sheets are drawn at once."""
 
 
 def run_batch(
@@ -33,7 +28,8 @@ def run_batch(
 ) -> list[Result | Exception]:
     """Run algorithms side by side; one that fails does not touch the others.
 
-    A model of a network is asked by threads. Of another, sheets of equally many labels share a batch.
+    A model of a network is asked by threads. Of another, what is asked alike shares a batch: captions, and
+    sheets of equally many labels with their lists and reasons.
 
     Args:
         model: who is asked.
@@ -107,69 +103,67 @@ class _Batch:
     def run(self) -> list[Any]:
         """Return results and exceptions."""
         try:
-            for number in range(len(self._algorithms)):
-                self._advance(number, None)
+            self._advance(dict.fromkeys(range(len(self._algorithms))))
             while self._waiting:
-                # The first that waits, with all that ask the same way.
-                key = _key(next(iter(self._waiting.values())))
-                alike = {number: call for number, call in self._waiting.items() if _key(call) == key}
+                # What goes on from what the model has read comes first: other calls would free that.
+                first = min(self._waiting.values(), key=lambda call: part_of(call) is None)
+                key = share_key(self._model, first)
+                alike = {
+                    number: call
+                    for number, call in self._waiting.items()
+                    if share_key(self._model, call) == key
+                }
                 for number in alike:
                     del self._waiting[number]
-                replies = self._ask(alike)
-                for number, call in alike.items():
-                    self._advance(number, replies[number] if number in replies else self._one(call))
+                replies = ask_together(self._model, list(alike.values()))
+                if replies is None:  # each for itself, to see whose fault it is
+                    for number, call in alike.items():
+                        self._advance({number: self._one(call)})
+                else:
+                    self._advance(dict(zip(alike, replies, strict=True)))
         finally:
             for calls in self._algorithms:
                 calls.close()
         return [self._outcomes[number] for number in range(len(self._algorithms))]
 
-    def _advance(self, number: int, reply: Any) -> None:
-        """Go on up to a call that others can share; what cannot be shared is asked at once.
+    def _advance(self, replies: dict[int, Any]) -> None:
+        """Go on, by number, up to calls that others can share; what cannot be shared is asked at once.
 
-        So what a model has read for one algorithm is used before it reads for the next.
+        So what a model has read for one algorithm is used before it reads for the next. Where even captions
+        are shared, pictures are read and sheets are drawn side by side.
         """
+        following: Iterable[ModelCall[Any] | None]
+        if len(replies) > 1 and isinstance(self._model, BatchGeneratingModel):
+            with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="queries") as pool:
+                futures = [
+                    pool.submit(contextvars.copy_context().run, self._send, number, reply)
+                    for number, reply in replies.items()
+                ]
+                following = [future.result() for future in futures]
+        else:
+            following = (self._send(number, reply) for number, reply in replies.items())
+        for number, next_call in zip(replies, following, strict=True):
+            call = next_call
+            while call is not None and share_key(self._model, call) is None:
+                call = self._send(number, self._one(call))
+            if call is None:
+                self._done(number)
+            else:
+                self._waiting[number] = call
+
+    def _send(self, number: int, reply: Any) -> ModelCall[Any] | None:
+        """Send a reply, or raise it, and return the next call; None at the end."""
         calls = self._algorithms[number]
         try:
-            while True:
-                call = calls.throw(reply) if isinstance(reply, Exception) else calls.send(reply)
-                if _key(call) is not None:
-                    self._waiting[number] = call
-                    return
-                reply = self._one(call)
+            return calls.throw(reply) if isinstance(reply, Exception) else calls.send(reply)
         except StopIteration as stop:
             self._outcomes[number] = stop.value
         except Exception as error:
             self._outcomes[number] = error
-        self._done(number)
+        return None
 
     def _one(self, call: ModelCall[Any]) -> Any:
         try:
             return execute(self._model, call)
         except ModelCallError as error:
             return error
-
-    def _ask(self, alike: dict[int, ModelCall[Any]]) -> dict[int, Any]:
-        """Ask in one batch; nothing is returned if that failed, or if there is nothing to share."""
-        if len(alike) < 2:
-            return {}
-        calls = list(alike.values())
-        requests = tuple(request for call in calls for request in call.requests)  # type: ignore[attr-defined]
-        try:
-            replies = execute(self._model, replace(calls[0], requests=requests))  # type: ignore[type-var]
-        except ModelCallError:  # each for itself, to see whose fault it is
-            return {}
-        parts, start = {}, 0
-        for number, call in alike.items():
-            end = start + len(call.requests)  # type: ignore[attr-defined]
-            parts[number] = replies[start:end]
-            start = end
-        return parts
-
-
-def _key(call: ModelCall[Any]) -> tuple[Any, ...] | None:
-    """Say with which others a call can share a batch; None with none."""
-    if isinstance(call, ScoreLabels):
-        return ScoreLabels, call.requests[0].num_labels
-    if isinstance(call, RankLabels) and call.prefilled is None and call.order is None:
-        return RankLabels, call.requests[0].num_labels, call.max_new_tokens
-    return None

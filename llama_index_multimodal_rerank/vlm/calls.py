@@ -19,6 +19,8 @@ from .errors import ModelCallError as ModelCallError
 from .protocols import (
     AnswerScoringModel,
     AsyncModel,
+    BatchGeneratingModel,
+    BatchPrefillingModel,
     ConstrainedModel,
     ImagePrompt,
     JsonModel,
@@ -110,7 +112,9 @@ class Generate(ModelCall[list[str]]):
         return len(self.prompts)
 
     def send(self, model: VisionLanguageModel) -> Any:
-        """Ask one prompt after the other; a remote model several at once."""
+        """Ask in one batch, or one prompt after the other; a remote model several at once."""
+        if isinstance(model, BatchGeneratingModel):
+            return model.generate_batch(self.prompts, max_new_tokens=self.max_new_tokens)
 
         def one(prompt: ImagePrompt) -> str:
             if self.schema is not None and isinstance(model, JsonModel):
@@ -225,6 +229,31 @@ class RankLabels(RequestsCall[list[LabelRanking]]):
         """Return rankings that name every label once."""
         pairs = zip(check_count(reply, self.requests), self.requests, strict=True)
         return [check_ranking(each, request, self.order) for each, request in pairs]
+
+
+@dataclass(frozen=True)
+class RankPrefilled(RequestsCall[list[LabelRanking]]):
+    """As :class:`RankLabels`, of requests of several queries that were read together.
+
+    Attributes:
+        prefilled: the same, as the model has read them.
+        orders: the order to write for each of them.
+        max_new_tokens: tokens for the reason after the list; 0 for none.
+    """
+
+    prefilled: PrefilledRequests
+    orders: tuple[tuple[int, ...], ...]
+    max_new_tokens: int
+
+    def send(self, model: VisionLanguageModel) -> Any:
+        """Ask a :class:`BatchPrefillingModel`."""
+        assert isinstance(model, BatchPrefillingModel)  # noqa: S101 (for the type checker)
+        return model.rank_prefilled(self.prefilled, self.orders, max_new_tokens=self.max_new_tokens)
+
+    def check(self, reply: Any) -> list[LabelRanking]:
+        """Return rankings in the orders that were asked for."""
+        asked = zip(check_count(reply, self.requests), self.requests, self.orders, strict=True)
+        return [check_ranking(each, request, order) for each, request, order in asked]
 
 
 def _side_by_side(

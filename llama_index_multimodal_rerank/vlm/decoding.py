@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..models.phi3_vision.cache_argument import output_cache
+from .static_decoding import StaticPrompt
 
 if TYPE_CHECKING:
     from transformers import Cache
 
     from ..models.phi3_vision import Phi3VisionForConditionalGeneration
     from .permutation_logits import PermutationLogitsProcessor
-
-
-class Prompt(NamedTuple):
-    """A batch of prompts, ready for the model."""
-
-    input_ids: torch.Tensor  # (batch, tokens), left-padded
-    attention_mask: torch.Tensor  # (batch, tokens)
-    image_features: tuple[torch.Tensor, ...]
-
-    def append(self, ids: torch.Tensor) -> Prompt:
-        """Return the prompts with more tokens, (batch, more) or (more,) for all alike."""
-        ids = ids.to(self.input_ids).expand(len(self.input_ids), -1)
-        return Prompt(
-            torch.cat([self.input_ids, ids], dim=1),
-            torch.cat([self.attention_mask, torch.ones_like(ids)], dim=1),
-            self.image_features,
-        )
+    from .prompt_batch import Prompt
+    from .static_decoding import StaticDecoder
 
 
 class PrefilledPrompt:
@@ -39,12 +25,23 @@ class PrefilledPrompt:
     Args:
         model: the model.
         prompt: the prompts.
+        decoder: reads what is not too long into fixed memory. Default: memory grows token by token.
+        room: tokens that are going to follow, for ``decoder``. More may.
     """
 
-    def __init__(self, model: Phi3VisionForConditionalGeneration, prompt: Prompt) -> None:
+    def __init__(
+        self,
+        model: Phi3VisionForConditionalGeneration,
+        prompt: Prompt,
+        *,
+        decoder: StaticDecoder | None = None,
+        room: int = 0,
+    ) -> None:
         self._model = model
         self.prompt = prompt
-        self.logits, self.cache = self._read_all(prompt)
+        static = None if decoder is None else decoder.read(prompt, room)
+        self._read: Cache | StaticPrompt
+        self.logits, self._read = self._read_all(prompt) if static is None else static
         """Of the next token, (batch, vocabulary); and the keys and values of ``prompt``."""
         self._peeked: dict[tuple[int, ...], torch.Tensor] = {}
 
@@ -60,17 +57,15 @@ class PrefilledPrompt:
         longer = self.prompt.append(torch.tensor(ids))
         if self._outgrows(longer):
             return self._read_all(longer)[0]
-        logits = self._read_more(longer, len(ids))
-        self.cache.crop(-len(ids))
-        return logits
+        return self._read_more(longer, len(ids), keep=False)
 
     def extend(self, ids: torch.Tensor) -> torch.Tensor:
         """Read more tokens, (batch, more), and return the logits of what follows, (batch, vocabulary)."""
         longer = self.prompt.append(ids)
         if self._outgrows(longer):
-            self.logits, self.cache = self._read_all(longer)
+            self.logits, self._read = self._read_all(longer)
         else:
-            self.logits = self._read_more(longer, ids.shape[1])
+            self.logits = self._read_more(longer, ids.shape[1], keep=True)
         self.prompt, self._peeked = longer, {}
         return self.logits
 
@@ -81,22 +76,23 @@ class PrefilledPrompt:
         )
 
     def _read_all(self, prompt: Prompt) -> tuple[torch.Tensor, Cache]:
-        output = self._model(
-            input_ids=prompt.input_ids,
-            attention_mask=prompt.attention_mask,
-            image_features=prompt.image_features or None,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        output = self._model(**prompt.model_inputs(self._model.device), use_cache=True, logits_to_keep=1)
         return output.logits[:, -1], output_cache(output)
 
-    def _read_more(self, longer: Prompt, new: int) -> torch.Tensor:
+    def _read_more(self, longer: Prompt, new: int, *, keep: bool) -> torch.Tensor:
+        if isinstance(self._read, StaticPrompt):
+            if self._read.has_room(new):
+                return self._read.read(longer.input_ids[:, -new:], keep=keep)
+            self._read = self._read.as_dynamic()
+        device = self._model.device
         output = self._model(
-            input_ids=longer.input_ids[:, -new:],
-            attention_mask=longer.attention_mask,
-            cache=self.cache,
+            input_ids=longer.input_ids[:, -new:].to(device),
+            attention_mask=longer.attention_mask.to(device),
+            cache=self._read,
             logits_to_keep=1,
         )
+        if not keep:
+            self._read.crop(-new)
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
@@ -121,12 +117,43 @@ def decode_ranking(
     """
     ids = prefilled.prompt.input_ids
     known, lists = ids[:, : ids.shape[1] - len(begun)], ids[:, :0]
-    scores = prefilled.logits
+    scores = prefilled.logits.cpu()  # the constraint looks at a few numbers of every row, one by one
     unread = 0
     for place in range(length):
         if unread and not masking.is_forced(lists.tolist()):
-            scores, unread = prefilled.extend(lists[:, -unread:]), 0
+            scores, unread = prefilled.extend(lists[:, -unread:]).cpu(), 0
         chosen = masking(torch.cat([known, lists], dim=1), scores).argmax(dim=-1, keepdim=True)
         lists = torch.cat([lists, chosen], dim=1)
         unread += place >= len(begun)
     return lists, unread
+
+
+def write_freely(
+    prefilled: PrefilledPrompt,
+    stops: Collection[int],
+    max_new_tokens: int,
+    unread: torch.Tensor | None = None,
+) -> list[list[int]]:
+    """Write greedily, each row up to a token that ends it.
+
+    Args:
+        prefilled: the prompts.
+        stops: tokens that end an answer.
+        max_new_tokens: tokens to write at most, 1 or more.
+        unread: tokens that stand before the answer and were not read yet, (batch, tokens).
+
+    Returns:
+        The new tokens of each row, its stop token included.
+    """
+    scores = prefilled.logits if unread is None else prefilled.extend(unread)
+    rows: list[list[int]] = [[] for _ in range(len(scores))]
+    ended = [False] * len(rows)
+    while True:
+        chosen = scores.argmax(dim=-1).tolist()
+        for number, token in enumerate(chosen):
+            if not ended[number]:
+                rows[number].append(token)
+                ended[number] = token in stops or len(rows[number]) == max_new_tokens
+        if all(ended):
+            return rows
+        scores = prefilled.extend(torch.tensor(chosen)[:, None])

@@ -16,15 +16,18 @@ class PermutationLogitsProcessor(LogitsProcessor):  # type: ignore[misc, unused-
     After the complete list the logits are left alone: the model goes on freely.
 
     Args:
-        constraint: the automaton.
+        constraint: the automaton, or one for each row; they write with the same pieces.
         prompt_length: columns of ``input_ids`` that are prompt.
     """
 
-    def __init__(self, constraint: PermutationConstraint, prompt_length: int) -> None:
-        self.constraint = constraint
+    def __init__(
+        self, constraint: PermutationConstraint | Sequence[PermutationConstraint], prompt_length: int
+    ) -> None:
+        self._one = constraint if isinstance(constraint, PermutationConstraint) else None
+        self._constraints = () if isinstance(constraint, PermutationConstraint) else tuple(constraint)
         self.prompt_length = prompt_length
         self.steps: list[dict[int, tuple[list[int], torch.Tensor]]] = []
-        self._states: dict[tuple[int, ...], State] = {(): constraint.start()}
+        self._states: dict[tuple[PermutationConstraint, tuple[int, ...]], State] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return masked logits.
@@ -36,8 +39,7 @@ class PermutationLogitsProcessor(LogitsProcessor):  # type: ignore[misc, unused-
         masked = scores.clone()
         kept: dict[int, tuple[list[int], torch.Tensor]] = {}
         for row, ids in enumerate(input_ids[:, self.prompt_length :].tolist()):
-            state = self._state(tuple(ids))
-            allowed = sorted(self.constraint.allowed(state))
+            allowed = sorted(self._allowed(row, ids))
             if not allowed:
                 continue
             # Whatever the logits are, -inf and NaN included, one of the allowed tokens must win.
@@ -50,17 +52,22 @@ class PermutationLogitsProcessor(LogitsProcessor):  # type: ignore[misc, unused-
 
     def is_forced(self, written: Sequence[Sequence[int]]) -> bool:
         """Tell whether only one token may come next, in every row of the tokens written so far."""
-        return all(len(self.constraint.allowed(self._state(tuple(ids)))) == 1 for ids in written)
+        return all(len(self._allowed(row, ids)) == 1 for row, ids in enumerate(written))
 
-    def _state(self, ids: tuple[int, ...]) -> State:
-        ids = ids[: self.constraint.tokens.longest]  # what follows the list does not matter
-        known = len(ids)
-        while ids[:known] not in self._states:
+    def constraint(self, row: int) -> PermutationConstraint:
+        """Return the automaton of a row."""
+        return self._one or self._constraints[row]
+
+    def _allowed(self, row: int, ids: Sequence[int]) -> set[int]:
+        constraint = self.constraint(row)
+        ids = tuple(ids[: constraint.tokens.longest])  # what follows the list does not matter
+        states, known = self._states, len(ids)
+        while known and (constraint, ids[:known]) not in states:
             known -= 1
-        state = self._states[ids[:known]]
+        state = states[constraint, ids[:known]] if known else constraint.start()
         for length in range(known, len(ids)):
-            state = self._states[ids[: length + 1]] = self.constraint.advance(state, ids[length])
-        return state
+            state = states[constraint, ids[: length + 1]] = constraint.advance(state, ids[length])
+        return constraint.allowed(state)
 
     def label_probabilities(self, row: int, ids: Sequence[int]) -> list[float]:
         """Return, for each label of a generated list, its probability among those left at its step.
@@ -69,13 +76,14 @@ class PermutationLogitsProcessor(LogitsProcessor):  # type: ignore[misc, unused-
             row: row of the batch (without beam search).
             ids: generated tokens of that row.
         """
-        state = self.constraint.start()
+        constraint = self.constraint(row)
+        state = constraint.start()
         probabilities: list[float] = []
         probability, written = 1.0, 0
-        for step, token in enumerate(ids[: self.constraint.tokens.longest]):
+        for step, token in enumerate(ids[: constraint.tokens.longest]):
             allowed, values = self.steps[step][row]
             probability *= float(torch.softmax(values, dim=-1)[allowed.index(int(token))])
-            state = self.constraint.advance(state, int(token))
+            state = constraint.advance(state, int(token))
             while written < max(len(path.order) for path in state):
                 probabilities.append(probability)
                 probability, written = 1.0, written + 1

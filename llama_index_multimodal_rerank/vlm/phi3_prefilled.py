@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 class _Rank(Protocol):
     def __call__(
-        self, handle: PrefilledPhi3Requests, /, *, max_new_tokens: int, order: Sequence[int] | None
+        self,
+        handle: PrefilledPhi3Requests,
+        /,
+        *,
+        max_new_tokens: int,
+        orders: Sequence[Sequence[int] | None],
     ) -> list[LabelRanking]: ...
 
 
@@ -36,7 +41,11 @@ class PrefilledPhi3Requests:
 
     def rank_labels(self, *, max_new_tokens: int, order: Sequence[int] | None = None) -> list[LabelRanking]:
         """Write complete rankings of the requests; see ``ConstrainedModel``."""
-        return self._rank(self, max_new_tokens=max_new_tokens, order=order)
+        return self.rank_each([order] * len(self.label_logprobs), max_new_tokens=max_new_tokens)
+
+    def rank_each(self, orders: Sequence[Sequence[int] | None], *, max_new_tokens: int) -> list[LabelRanking]:
+        """Write rankings, each in an order of its own; see ``BatchPrefillingModel``."""
+        return self._rank(self, max_new_tokens=max_new_tokens, orders=orders)
 
     def take(self) -> PrefilledPrompt | None:
         """Return what was read, and keep it no longer; None if it was taken or freed before."""

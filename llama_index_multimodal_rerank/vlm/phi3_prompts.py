@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from .control_tokens import ControlTokens
-from .decoding import Prompt
 from .permutation_constraint import ListTokens, tokenize_list
+from .prompt_batch import Prompt
 from .protocols import ImagePrompt, RankRequest
 from .recent_features import RecentFeatures
 
@@ -51,7 +52,7 @@ class Phi3Prompts:
             features += [each for each, _ in encoded]
             sizes.append([size for _, size in encoded])
         texts = [self.chat(request) for request in requests]
-        inputs = self._processor(text=texts, image_sizes=sizes).to(self._model.device)
+        inputs = self._processor(text=texts, image_sizes=sizes)
         return Prompt(inputs["input_ids"], inputs["attention_mask"], tuple(features))
 
     def chat(self, request: ImagePrompt) -> str:
@@ -74,10 +75,13 @@ class Phi3Prompts:
             processor = self._processor.image_processor
             padded = processor.hd_transform(image, num_crops)
             size = [padded.height, padded.width]
-            views = processor.views(padded, self._model.device)
+            pixels = padded.tobytes()
+            array = np.frombuffer(pixels, np.uint8).reshape(*size, 3)
+            views = processor.views(array, self._model.device)
             (features,) = self._model.get_image_features(views[None], torch.tensor([size]))
             kept = features, size
-            self._features.keep(image, num_crops, kept, by_content=by_content)
+            same = pixels if padded is image else None
+            self._features.keep(image, num_crops, kept, by_content=by_content, pixels=same)
         return kept
 
     def list_tokens(self, num_labels: int, ending: str = "") -> ListTokens:

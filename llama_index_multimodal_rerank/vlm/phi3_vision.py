@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,15 @@ from .phi3_prefilled import PrefilledPhi3Requests
 from .protocols import ImagePrompt, LabelRanking, RankRequest
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
-    from .decoding import PrefilledPrompt, Prompt
-    from .permutation_constraint import ListTokens
-    from .phi3_prompts import Phi3Prompts
+    from .decoding import PrefilledPrompt
+    from .phi3_engine import Phi3Engine
 
 DEFAULT_NUM_CROPS = 16
 DEFAULT_CAPTION_NUM_CROPS = 4
 DEMO_NUM_CROPS = 1
 """The demo's model was trained on sheets of one tile."""
-
-_END_OF_TURN = "<|end|>"
 
 
 class LocalPhi3Vision:
@@ -112,7 +109,7 @@ class LocalPhi3Vision:
         if local_files_only:
             self._hub["local_files_only"] = True
         self._loader: LazyModel[LoadedPhi3Vision] = LazyModel()
-        self._prompts: Lazy[Phi3Prompts] = Lazy()
+        self._engine: Lazy[Phi3Engine] = Lazy()
         self._lock = threading.Lock()
         self._last: weakref.ref[PrefilledPhi3Requests] | None = None
 
@@ -147,14 +144,14 @@ class LocalPhi3Vision:
 
     def generate(self, images: Sequence[Image], prompt: str, *, max_new_tokens: int) -> str:
         """Answer a prompt about pictures; see ``VisionLanguageModel``."""
-        import torch
+        (answer,) = self.generate_batch([ImagePrompt(tuple(images), prompt)], max_new_tokens=max_new_tokens)
+        return answer
 
-        prompts = self._load_prompts()
-        with self._lock, torch.inference_mode():
+    def generate_batch(self, prompts: Sequence[ImagePrompt], *, max_new_tokens: int) -> list[str]:
+        """Answer prompts in one batch; see ``BatchGeneratingModel``."""
+        with self._at_work() as engine:
             self._free_last()
-            inputs = prompts.prepare([ImagePrompt(tuple(images), prompt)], self.caption_num_crops)
-            (ids,) = self._generate(inputs, max_new_tokens)
-        return self._decode(ids)
+            return engine.answer(prompts, num_crops=self.caption_num_crops, max_new_tokens=max_new_tokens)
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text has; see ``TokenCountingModel``."""
@@ -170,22 +167,9 @@ class LocalPhi3Vision:
 
     def prefill_requests(self, requests: Sequence[RankRequest]) -> PrefilledPhi3Requests:
         """As ``label_logprobs``, and keep what was read until the next call; see ``PrefillingModel``."""
-        import torch
-
-        from .permutation_logits import first_label_probabilities
-
-        prompts = self._load_prompts()
-        tokens = prompts.list_tokens(_num_labels(requests))
-        with self._lock, torch.inference_mode():
-            prefilled = self._prefill(requests, tokens)
-            rows = [
-                first_label_probabilities(tokens, partial(prefilled.peek, row=row))
-                for row in range(len(requests))
-            ]
-            smallest = torch.finfo(torch.float64).tiny
-            logprobs = [
-                torch.tensor(row, dtype=torch.float64).clamp_min(smallest).log().tolist() for row in rows
-            ]
+        with self._at_work() as engine:
+            prefilled = self._read(engine, requests, None)
+            logprobs = engine.score(prefilled, requests)
             handle = PrefilledPhi3Requests(logprobs, prefilled, partial(self._rank, tuple(requests)))
             self._last = weakref.ref(handle)
         return handle
@@ -194,9 +178,31 @@ class LocalPhi3Vision:
         self, requests: Sequence[RankRequest], *, max_new_tokens: int, order: Sequence[int] | None = None
     ) -> list[LabelRanking]:
         """Write complete rankings under the permutation constraint; see ``ConstrainedModel``."""
-        return self._rank(requests, None, max_new_tokens=max_new_tokens, order=order)
+        return self._rank(requests, None, max_new_tokens=max_new_tokens, orders=[order] * len(requests))
+
+    def rank_prefilled(
+        self, prefilled: PrefilledPhi3Requests, orders: Sequence[Sequence[int]], *, max_new_tokens: int
+    ) -> list[LabelRanking]:
+        """Write rankings of requests that were read; see ``BatchPrefillingModel``."""
+        return prefilled.rank_each(orders, max_new_tokens=max_new_tokens)
 
     # -- parts --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _at_work(self) -> Iterator[Phi3Engine]:
+        """Load the model, and have it alone."""
+        import torch
+
+        loaded = self.load()
+
+        def make() -> Phi3Engine:
+            from .phi3_engine import Phi3Engine
+
+            return Phi3Engine(self._model_name, loaded)
+
+        engine = self._engine.get(make)
+        with self._lock, torch.inference_mode():
+            yield engine
 
     def _rank(
         self,
@@ -204,64 +210,19 @@ class LocalPhi3Vision:
         handle: PrefilledPhi3Requests | None,
         *,
         max_new_tokens: int,
-        order: Sequence[int] | None,
+        orders: Sequence[Sequence[int] | None],
     ) -> list[LabelRanking]:
-        import torch
-
-        from .decoding import decode_ranking
-        from .permutation_constraint import REASON, PermutationConstraint, read_list
-        from .permutation_logits import PermutationLogitsProcessor
-
-        prompts = self._load_prompts()
-        tokens = prompts.list_tokens(_num_labels(requests), REASON if max_new_tokens else "")
-        constraint = PermutationConstraint(tokens, order)
-        with self._lock, torch.inference_mode():
+        with self._at_work() as engine:
             prefilled = None if handle is None else handle.take()
             if prefilled is None:
-                prefilled = self._prefill(requests, tokens)
-            length = prefilled.prompt.input_ids.shape[1] - len(tokens.opening)
-            masking = PermutationLogitsProcessor(constraint, length)
-            lists, unread = decode_ranking(prefilled, masking, tokens.opening, tokens.longest)
-            reasons = [""] * len(requests)
-            if max_new_tokens:
-                prompt = prefilled.prompt.append(lists[:, -unread:])
-                output = self._generate(prompt, max_new_tokens, cache=prefilled.cache)
-                reasons = [self._decode(ids) for ids in output]
-        return [
-            LabelRanking(
-                read_list(constraint, ids.tolist()).order,
-                tuple(masking.label_probabilities(row, ids.tolist())),
-                reason,
-            )
-            for row, (ids, reason) in enumerate(zip(lists, reasons, strict=True))
-        ]
+                prefilled = self._read(engine, requests, max_new_tokens)
+            return engine.rank(prefilled, requests, orders, max_new_tokens=max_new_tokens)
 
-    def _load_prompts(self) -> Phi3Prompts:
-        loaded = self.load()
-
-        def make() -> Phi3Prompts:
-            from .phi3_prompts import Phi3Prompts
-
-            return Phi3Prompts(*loaded)
-
-        return self._prompts.get(make)
-
-    def _prefill(self, requests: Sequence[RankRequest], tokens: ListTokens) -> PrefilledPrompt:
-        """Read requests up to the opening of the list."""
-        import torch
-
-        from .decoding import PrefilledPrompt
-
+    def _read(
+        self, engine: Phi3Engine, requests: Sequence[RankRequest], max_new_tokens: int | None
+    ) -> PrefilledPrompt:
         self._free_last()
-        model = self.load().model
-        prompt = self._load_prompts().prepare(requests, self.num_crops).append(torch.tensor(tokens.opening))
-        prefilled = PrefilledPrompt(model, prompt)
-        if prefilled.logits.isnan().any():
-            raise FloatingPointError(
-                f"{self._model_name} computes numbers that are not finite in {model.dtype}; set dtype "
-                "to 'bfloat16' or 'float32'"
-            )
-        return prefilled
+        return engine.read(requests, num_crops=self.num_crops, max_new_tokens=max_new_tokens)
 
     def _free_last(self) -> None:
         """Free what a handle keeps, before more is read: that of many threads would not fit a device."""
@@ -269,30 +230,3 @@ class LocalPhi3Vision:
         if last is not None:
             last.take()
         self._last = None
-
-    def _generate(self, inputs: Prompt, max_new_tokens: int, **options: Any) -> torch.Tensor:
-        """Return the new tokens, (batch, new tokens), decoded greedily."""
-        model, processor = self.load()
-        tokenizer = processor.tokenizer
-        output: torch.Tensor = model.generate(
-            inputs.input_ids,
-            attention_mask=inputs.attention_mask,
-            image_features=inputs.image_features or None,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            # The published configuration names only </s>, which the model does not write.
-            eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(_END_OF_TURN)],
-            pad_token_id=tokenizer.pad_token_id,
-            **options,
-        )
-        return output[:, inputs.input_ids.shape[1] :]
-
-    def _decode(self, ids: torch.Tensor) -> str:
-        return str(self.load().processor.tokenizer.decode(ids, skip_special_tokens=True)).strip()
-
-
-def _num_labels(requests: Sequence[RankRequest]) -> int:
-    counts = {request.num_labels for request in requests}
-    if len(counts) != 1 or min(counts) < 1:
-        raise ValueError(f"the requests of a batch must rank equally many labels, got {sorted(counts)}")
-    return counts.pop()

@@ -140,6 +140,15 @@ class VisionLanguageModel(Protocol):
 
 
 @runtime_checkable
+class BatchGeneratingModel(VisionLanguageModel, Protocol):
+    """A model that answers several prompts in about the time of one."""
+
+    def generate_batch(self, prompts: Sequence[ImagePrompt], *, max_new_tokens: int) -> list[str]:
+        """As :meth:`VisionLanguageModel.generate`, an answer for each prompt."""
+        ...
+
+
+@runtime_checkable
 class LoadableModel(Protocol):
     """A model that is loaded before its first use."""
 
@@ -250,4 +259,21 @@ class PrefillingModel(LabelScoringModel, ConstrainedModel, Protocol):
 
     def prefill_requests(self, requests: Sequence[RankRequest]) -> PrefilledRequests:
         """Read requests; what it takes is freed with the handle at the latest."""
+        ...
+
+
+@runtime_checkable
+class BatchPrefillingModel(PrefillingModel, Protocol):
+    """A model that goes on from what it has read for several queries, each in an order of its own."""
+
+    def rank_prefilled(
+        self, prefilled: PrefilledRequests, orders: Sequence[Sequence[int]], *, max_new_tokens: int
+    ) -> list[LabelRanking]:
+        """Rank requests as :meth:`PrefilledRequests.rank_labels` does.
+
+        Args:
+            prefilled: what this model has read.
+            orders: the order to write for each request, labels from 0.
+            max_new_tokens: tokens for the reason after the list; 0 for none.
+        """
         ...

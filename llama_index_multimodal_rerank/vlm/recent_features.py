@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-import zlib
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +21,7 @@ Features = tuple["torch.Tensor", list[int]]
 
 class _Kept(NamedTuple):
     image: weakref.ref[Image]
-    checksum: int
+    pixels: bytes
     num_crops: int
     digest: str | None
     features: Features
@@ -31,8 +30,8 @@ class _Kept(NamedTuple):
 class RecentFeatures:
     """Keeps the features of some pictures, and finds them by the object or by the digest of its pixels.
 
-    The object is enough for a sheet, and a checksum tells if it was drawn on since: a digest of a sheet takes
-    longer than all else that is done to find its features.
+    The object is enough for a sheet, and its pixels tell if it was drawn on since. They are kept, not hashed:
+    most sheets are asked about once, and a digest takes longer than all else that is done to find features.
     """
 
     def __init__(self) -> None:
@@ -49,8 +48,8 @@ class RecentFeatures:
         same = [kept for kept in self._kept if kept.image() is image and kept.num_crops == num_crops]
         found = None
         if same:
-            checksum = _checksum(image)
-            found = next((kept for kept in same if kept.checksum == checksum), None)
+            pixels = image.tobytes()
+            found = next((kept for kept in same if kept.pixels == pixels), None)
         if found is None and by_content and any(kept.digest for kept in self._kept):
             key = (num_crops, pixels_digest(image))
             found = next((kept for kept in self._kept if (kept.num_crops, kept.digest) == key), None)
@@ -60,7 +59,15 @@ class RecentFeatures:
         self._kept.append(found)  # the last to be forgotten
         return found.features
 
-    def keep(self, image: Image, num_crops: int, features: Features, *, by_content: bool) -> None:
+    def keep(
+        self,
+        image: Image,
+        num_crops: int,
+        features: Features,
+        *,
+        by_content: bool,
+        pixels: bytes | None = None,
+    ) -> None:
         """Keep features of a picture, and forget the oldest ones if there are too many.
 
         Args:
@@ -68,10 +75,10 @@ class RecentFeatures:
             num_crops: tiles it was cut into, at most.
             features: its features.
             by_content: they will do for an equal picture, too.
+            pixels: those of the picture, where they were copied out of it already.
         """
         digest = pixels_digest(image) if by_content else None
-        self._kept.append(_Kept(weakref.ref(image), _checksum(image), num_crops, digest, features))
-
-
-def _checksum(image: Image) -> int:
-    return zlib.crc32(image.tobytes())
+        # A sheet that is gone cannot be asked about again.
+        found = (kept for kept in self._kept if kept.digest or kept.image() is not None)
+        self._kept = deque(found, FEATURES_KEPT)
+        self._kept.append(_Kept(weakref.ref(image), pixels or image.tobytes(), num_crops, digest, features))

@@ -79,9 +79,9 @@ def test_graphs_are_bounded_and_the_least_used_goes() -> None:
     gpu = Recorder()
     graphs = GraphCache(gpu.double, CPU, capture=gpu, most=2)
     run(graphs, [1, 1, 10, 10, 1, 100, 100])  # 10 makes room for 100
-    assert list(graphs._graphs) == [1, 100]
+    assert graphs.sizes == [1, 100]
     run(graphs, [10])  # seen before: captured at once
-    assert (gpu.captured, list(graphs._graphs)) == ([1, 10, 100, 10], [100, 10])
+    assert (gpu.captured, graphs.sizes) == ([1, 10, 100, 10], [100, 10])
 
 
 def test_where_capturing_fails_everything_is_run_plainly(caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +149,7 @@ def test_graphs_give_the_plain_vectors_on_a_gpu(
         found = bge.encode(items, batch_size=8)
     assert not caplog.records
     assert bge._graphs is not None
-    assert list(bge._graphs._graphs) == [8]
+    assert bge._graphs.sizes == [8]
     bge._graphs = None
     plain = bge.encode(items, batch_size=8)
     np.testing.assert_array_equal(found[:24], plain[:24])  # the same kernels, to the last bit

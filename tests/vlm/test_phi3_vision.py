@@ -317,7 +317,7 @@ def plainly_generated(vlm, request, new_tokens, order=None):
     )[0, length:].tolist()
     reason = processor.tokenizer.decode(output[tokens.longest :], skip_special_tokens=True).strip()
     return (
-        read_list(masking.constraint, output).order,
+        read_list(masking.constraint(0), output).order,
         masking.label_probabilities(0, output),
         reason,
     )

@@ -175,8 +175,8 @@ def test_pictures_that_differ_in_their_palette_only_have_features_of_their_own(v
 def test_features_are_of_the_tiles_that_were_asked_for(checkpoint: Path) -> None:
     model = LocalPhi3Vision(str(checkpoint), device="cpu", dtype="float32", num_crops=4, caption_num_crops=1)
     picture = Image.effect_noise((64, 48), 90).convert("RGB")
-    with torch.inference_mode():
-        sizes = [tuple(model._load_prompts().encode(picture, crops)[1]) for crops in (1, 4, 1)]
+    with model._at_work() as engine:
+        sizes = [tuple(engine.prompts.encode(picture, crops)[1]) for crops in (1, 4, 1)]
     assert sizes == [(336, 336), (672, 672), (336, 336)]
 
 
@@ -192,7 +192,8 @@ def ids_of_words(vlm: LocalPhi3Vision, words: str) -> list[int]:
     """The ids of control tokens in a prompt, without those of the frame around the words."""
 
     def controls(prompt: str) -> list[int]:
-        text = vlm._load_prompts().chat(RankRequest((), prompt, 1))
+        with vlm._at_work() as engine:
+            text = engine.prompts.chat(RankRequest((), prompt, 1))
         ids = vlm.load().processor(text=text, return_tensors=None)["input_ids"][0]
         return [number for number in ids if number in added_ids(vlm)]
 

@@ -37,6 +37,25 @@ def test_a_sheet_that_was_drawn_on_is_another_one():
     assert found(recent, sheet) is None
 
 
+def test_pixels_that_were_copied_out_already_tell_the_same():
+    recent = RecentFeatures()
+    sheet = Image.effect_noise((9, 9), 50).convert("RGB")
+    recent.keep(sheet, 1, features(1), by_content=False, pixels=sheet.tobytes())
+    assert found(recent, sheet) == 1
+    sheet.putpixel((0, 0), (255, 0, 1))
+    assert found(recent, sheet) is None
+
+
+def test_a_sheet_that_is_gone_makes_room():
+    recent = RecentFeatures()
+    query = Image.new("RGB", (9, 9), "blue")
+    recent.keep(query, 1, features(1), by_content=True)
+    for number in range(2 * FEATURES_KEPT):
+        recent.keep(Image.new("RGB", (9, 9), (number, 0, 0)), 1, features(number), by_content=False)
+    assert found(recent, query) == 1
+    assert len(recent._kept) <= 2
+
+
 def test_as_many_are_kept_as_is_said_and_the_last_used_the_longest():
     recent = RecentFeatures()
     sheets = [Image.new("RGB", (9, 9), (i, 0, 0)) for i in range(FEATURES_KEPT + 1)]
