@@ -32,14 +32,23 @@ class RerankBatchError(RuntimeError):
 Asked = tuple[Sequence[NodeWithScore], QueryBundle]
 
 
-def parts(queries: Sequence[Asked], batch_size: int) -> Iterator[Sequence[Asked]]:
-    """Yield the queries in parts.
+def check_batch_size(batch_size: int) -> None:
+    """Check it.
 
     Raises:
         ValueError: ``batch_size`` is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more queries, got {batch_size}")
+
+
+def parts(queries: Sequence[Asked], batch_size: int) -> Iterator[Sequence[Asked]]:
+    """Yield the queries in parts.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1.
+    """
+    check_batch_size(batch_size)
     for start in range(0, len(queries), batch_size):
         yield queries[start : start + batch_size]
 

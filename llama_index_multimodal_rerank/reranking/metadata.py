@@ -18,7 +18,7 @@ def annotated_nodes(
     """Return copies of the best nodes, with scores, and metadata as listed in ``Phi3VisionRerank``."""
     ranked = list(zip(outcome.order, outcome.scores, strict=True))[:top_n]
     return [
-        _annotated(
+        annotated(
             candidates.nodes[index],
             score,
             {
@@ -47,7 +47,8 @@ def _audit_dict(outcome: RerankResult, candidates: Candidates) -> dict[str, Any]
     return {"answers": len(audits), "clean": len(audits) - len(bad), "not_clean": bad, **cut}
 
 
-def _annotated(hit: NodeWithScore, score: float, metadata: Mapping[str, Any]) -> NodeWithScore:
+def annotated(hit: NodeWithScore, score: float | None, metadata: Mapping[str, Any]) -> NodeWithScore:
+    """Return a copy of a node with a score and metadata; keys whose value is None are not on the copy."""
     node = copy.copy(hit.node)  # model_copy makes another class of an ImageTextNode, for indexes
     # What an earlier reranking wrote is gone even where this one has nothing to say.
     known = {key: value for key, value in node.metadata.items() if key not in metadata}

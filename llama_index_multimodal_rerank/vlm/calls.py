@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from .counting import count
 from .errors import ModelCallError as ModelCallError
 from .protocols import (
     AsyncModel,
@@ -39,6 +40,11 @@ Result = TypeVar("Result")
 
 class ModelCall(ABC, Generic[Reply]):
     """A call of a model that is replied to with a ``Reply``."""
+
+    @property
+    @abstractmethod
+    def questions(self) -> int:
+        """How many questions it has the model read: pictures with a prompt, each answered on its own."""
 
     @abstractmethod
     def send(self, model: VisionLanguageModel) -> Any:
@@ -81,6 +87,11 @@ class Generate(ModelCall[list[str]]):
     max_new_tokens: int
     schema: Mapping[str, Any] | None = None
 
+    @property
+    def questions(self) -> int:
+        """One a prompt."""
+        return len(self.prompts)
+
     def send(self, model: VisionLanguageModel) -> Any:
         """Ask one prompt after the other; a remote model several at once."""
 
@@ -120,6 +131,11 @@ class ScoreLabels(ModelCall[list[list[float]]]):
 
     requests: tuple[RankRequest, ...]
 
+    @property
+    def questions(self) -> int:
+        """One a sheet."""
+        return len(self.requests)
+
     def send(self, model: VisionLanguageModel) -> Any:
         """Ask a :class:`LabelScoringModel`."""
         assert isinstance(model, LabelScoringModel)  # noqa: S101 (for the type checker)
@@ -150,6 +166,11 @@ class Prefill(ModelCall[PrefilledScores]):
 
     requests: tuple[RankRequest, ...]
 
+    @property
+    def questions(self) -> int:
+        """One a sheet."""
+        return len(self.requests)
+
     def send(self, model: VisionLanguageModel) -> Any:
         """Ask a :class:`PrefillingModel` for a handle, another :class:`LabelScoringModel` for the scores."""
         if isinstance(model, PrefillingModel):
@@ -179,6 +200,11 @@ class RankLabels(ModelCall[list[LabelRanking]]):
     order: tuple[int, ...] | None = None
     prefilled: PrefilledRequests | None = None
 
+    @property
+    def questions(self) -> int:
+        """One a sheet that is not read yet."""
+        return len(self.requests) if self.prefilled is None else 0
+
     def send(self, model: VisionLanguageModel) -> Any:
         """Ask a :class:`ConstrainedModel`, or the handle that it gave."""
         if self.prefilled is not None:
@@ -198,6 +224,7 @@ def execute(model: VisionLanguageModel, call: ModelCall[Reply]) -> Reply:
     Raises:
         ModelCallError: the model raised, or its reply does not fit the request.
     """
+    count(call.questions)
     with _failures_named(model):
         return call.check(call.send(model))
 
@@ -208,6 +235,7 @@ async def aexecute(model: VisionLanguageModel, call: ModelCall[Reply]) -> Reply:
     Raises:
         ModelCallError: the model raised, or its reply does not fit the request.
     """
+    count(call.questions)
     with _failures_named(model):
         return call.check(await call.asend(model))
 
