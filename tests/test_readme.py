@@ -93,4 +93,4 @@ def test_dependencies_are_what_is_imported() -> None:
         for entry in requires("llama-index-multimodal-rerank") or ()
         if "extra ==" not in entry
     }
-    assert found == declared | {"pillow-heif"}  # imported where it is installed, the extra heif
+    assert found == declared | {"pillow-heif", "mteb"}  # extras, imported where they are installed

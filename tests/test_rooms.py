@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"images", "schema"},
     "vlm": {"models", "demo", "images", "lazy", "logs"},
     "embeddings": {"models", "demo", "lazy", "images", "schema"},
+    "evaluation": {"embeddings", "schema"},
     "milvus": {"embeddings", "schema", "images"},
     "reranking": {"vlm", "schema", "images", "lazy", "logs"},
 }
