@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--products", type=int, default=900, help="pictures of the catalogue")
     parser.add_argument("--rounds", type=int, default=8, help="rounds of composed queries, about 120 each")
     parser.add_argument("--other-rounds", type=int, default=4, help="rounds of other queries, about 60 each")
+    parser.add_argument("--questions", type=int, help="ask only so many of them, drawn at random")
     parser.add_argument("--max-loss", type=float, default=0.005, help="nDCG that may be lost")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -67,6 +69,8 @@ def main() -> None:
         other_rounds=options.other_rounds,
         seed=options.seed,
     )
+    if options.questions is not None:
+        questions = random.Random(options.seed).sample(questions, options.questions)  # noqa: S311 (no secret)
     nodes = load_image_nodes([product.path for product in products])
     index = VectorStoreIndex(nodes, embed_model=embedding_of(options.model))
     retriever = index.as_retriever(similarity_top_k=CANDIDATES)
