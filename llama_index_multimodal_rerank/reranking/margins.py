@@ -54,6 +54,10 @@ def score_margin(scores: Sequence[float | None], places: Places = FIRST_TWO) -> 
     return margin if math.isfinite(margin) else None
 
 
+ONE_SIDED_95 = 1.645
+"""Standard errors from a normal mean to the bound that it is below in 95 of 100 cases."""
+
+
 @dataclass(frozen=True)
 class JudgedQuery:
     """A query of which it is known what is right, retrieved and reranked once.
@@ -133,21 +137,21 @@ def choose_margin(
     queries: Sequence[JudgedQuery],
     *,
     max_loss: float = 0.005,
-    standard_errors: float = 1.0,
+    standard_errors: float = ONE_SIDED_95,
     places: Places = FIRST_TWO,
 ) -> MarginEffect:
     """Return the margin that saves the most model calls at a loss of quality within ``max_loss``.
 
     Margins are tried from the greatest down, until one loses too much. Of a few hundred queries the loss is
     known to about a hundredth only, and the margin that looks best is the one that was lucky most. So the
-    loss has to stay within ``max_loss`` with its standard error added. Measure on other queries than these
-    (:func:`margin_effect`) what comes of it.
+    loss has to stay within ``max_loss`` with its error added. Measure on other queries than these what comes
+    of it (:func:`margin_effect`).
 
     Args:
         queries: judged queries, the more the better.
         max_loss: mean quality that may be lost against reranking everything, 0 or more.
-        standard_errors: how many are added to the loss, 0 or more; 0 takes these queries for all that will
-            ever be asked.
+        standard_errors: how many are added to the loss, 0 or more. Default: those of a one-sided 95 % bound.
+            0 takes these queries for all that will ever be asked.
         places: the two places whose scores are compared.
 
     Returns:
