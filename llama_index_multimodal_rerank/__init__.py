@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from .milvus.clients import MilvusUnavailableError as MilvusUnavailableError
     from .milvus.store import EmbeddingMismatchError as EmbeddingMismatchError
     from .milvus.store import milvus_store as milvus_store
+    from .reranking.adaptive import AdaptiveRerank as AdaptiveRerank
     from .reranking.batch import RerankBatchError as RerankBatchError
+    from .reranking.budget import CallBudget as CallBudget
+    from .reranking.margins import JudgedQuery as JudgedQuery
+    from .reranking.margins import choose_margin as choose_margin
     from .reranking.postprocessor import Phi3VisionRerank as Phi3VisionRerank
     from .reranking.ranking import Audit as Audit
     from .reranking.ranking import BadAnswerError as BadAnswerError
@@ -41,9 +45,11 @@ if TYPE_CHECKING:
     from .vlm.protocols import VisionLanguageModel as VisionLanguageModel
 
 _DEFINED_IN = {
+    "AdaptiveRerank": "reranking.adaptive",
     "Audit": "reranking.ranking",
     "BGEM3SparseEmbedding": "embeddings.sparse",
     "BadAnswerError": "reranking.ranking",
+    "CallBudget": "reranking.budget",
     "Cell": "reranking.sheet",
     "CollapseDuplicates": "catalogue.duplicates",
     "EmbeddingMismatchError": "milvus.store",
@@ -53,6 +59,7 @@ _DEFINED_IN = {
     "ImageText": "schema.image_text",
     "ImageTextNode": "schema.nodes",
     "ImageTextQuery": "schema.query",
+    "JudgedQuery": "reranking.margins",
     "LlamaIndexVLM": "vlm.llama_index",
     "LocalPhi3Vision": "vlm.phi3_vision",
     "MagicLensEmbedding": "embeddings.magiclens",
@@ -67,6 +74,7 @@ _DEFINED_IN = {
     "VisionLanguageModel": "vlm.protocols",
     "VisualizedBGEEmbedding": "embeddings.visualized_bge",
     "build_sheet": "reranking.sheet",
+    "choose_margin": "reranking.margins",
     "image_node": "schema.image_node",
     "load_image": "images.access",
     "load_image_nodes": "data.folders",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -155,3 +156,23 @@ def test_example(name: str, expected: list[str], tmp_path: Path) -> None:
             "retina.jpg",
             "rocket.jpg",
         }
+
+
+def test_adaptive_rerank(tmp_path: Path) -> None:
+    sizes = ["--products", "60", "--rounds", "0", "--other-rounds", "1", "--questions", "12"]
+    output = run("adaptive_rerank.py", tmp_path, *sizes, "--json", "figures.json")
+    rows = re.findall(r"^ +(none|\d\.\d{4}) +(\d+\.\d)% +(\d\.\d{4})", output, re.MULTILINE)
+    assert rows[0][:2] == ("none", "100.0")
+    assert rows[-1][1] == "0.0"
+    shares = [float(row[1]) for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert output.count("<- chosen on the other half") == 1
+
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["chosen on"]["queries"] == figures["measured on"]["queries"] == 6
+    # AdaptiveRerank does on these queries what was computed of them.
+    reranked, skipped, quality = re.search(
+        r"(\d+) reranked, (\d+) not, nDCG@9 (\d\.\d{4})$", output, re.MULTILINE
+    ).groups()  # type: ignore[union-attr]
+    assert int(reranked) + int(skipped) == 6
+    assert float(quality) == pytest.approx(figures["measured on"]["quality"], abs=1e-4)

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalogue": {"images", "schema", "logs"},
     "vlm": {"models", "demo", "images", "lazy", "logs"},
     "embeddings": {"models", "demo", "lazy", "images", "schema"},
-    "evaluation": {"schema", "data", "images", "logs"},
+    "evaluation": {"embeddings", "schema", "data", "images", "logs"},
     "milvus": {"embeddings", "schema", "images"},
     "reranking": {"vlm", "schema", "images", "lazy", "logs"},
 }

@@ -38,6 +38,16 @@ class RerankBatchError(RuntimeError):
 Asked = tuple[Sequence[NodeWithScore], QueryBundle]
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Check it.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more queries, got {batch_size}")
+
+
 def parts(
     queries: Sequence[Asked], batch_size: int, *, model: VisionLanguageModel
 ) -> Iterator[Sequence[Asked]]:
@@ -48,8 +58,7 @@ def parts(
     Raises:
         ValueError: ``batch_size`` is below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more queries, got {batch_size}")
+    check_batch_size(batch_size)
     size = max(1, len(queries)) if isinstance(model, AsyncModel) else batch_size
     for start in range(0, len(queries), size):
         yield queries[start : start + size]

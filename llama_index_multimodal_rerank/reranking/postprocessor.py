@@ -18,6 +18,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from ..images.sources import ImageLoadError
 from ..lazy import Lazy
 from ..logs import one_line
+from ..schema.query import query_image
 from ..vlm.batch_driver import arun_batch, run_batch
 from ..vlm.calls import ModelCallError, ModelCalls
 from ..vlm.driver import arun_calls, run_calls
@@ -26,6 +27,7 @@ from ..vlm.resolve import resolve_model
 from ..vlm.retry_budget import share_retries
 from .asked import AskedBatch, AskedQuery
 from .batch import BATCH_SIZE, all_results, parts, progress_bar, retry_budget
+from .call_plan import planned_questions
 from .candidates import Candidates, read_query
 from .listwise import ListwiseReranker
 from .metadata import annotated_nodes
@@ -185,6 +187,19 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
         model = self.vision_language_model
         options = self._options(getattr(model, "num_crops", None))
         return ListwiseReranker(model, choose_strategy(model, options), options, self._captions)
+
+    def planned_calls(self, num_candidates: int, query: QueryBundle) -> int:
+        """Return how many model calls a query takes: sheets, caption, and a reason that is asked for apart.
+
+        A model call is one picture with one prompt that the model reads and answers. It can come to fewer,
+        where a caption is known or nothing can be looked at, and to more, where ``on_bad_answer="retry"``.
+
+        Args:
+            num_candidates: how many nodes there are, each once.
+            query: the query; its picture is not read.
+        """
+        has_picture = query_image(query) is not None
+        return planned_questions(self._reranker(), num_candidates, query_picture=has_picture)
 
     # -- prompts ------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from .counting import count
 from .errors import ModelCallError as ModelCallError
 from .protocols import (
     AnswerScoringModel,
@@ -218,6 +219,11 @@ class RankLabels(RequestsCall[list[LabelRanking]]):
     order: tuple[int, ...] | None = None
     prefilled: PrefilledRequests | None = None
 
+    @property
+    def num_prompts(self) -> int:
+        """One a sheet that is not read yet."""
+        return len(self.requests) if self.prefilled is None else 0
+
     def send(self, model: VisionLanguageModel) -> Any:
         """Ask a :class:`ConstrainedModel`, or the handle that it gave."""
         if self.prefilled is not None:
@@ -283,6 +289,7 @@ def execute(model: VisionLanguageModel, call: ModelCall[Reply]) -> Reply:
     Raises:
         ModelCallError: the model raised, or its reply does not fit the request.
     """
+    count(call.num_prompts)
     with _failures_named(model):
         return call.check(call.send(model))
 
@@ -293,6 +300,7 @@ async def aexecute(model: VisionLanguageModel, call: ModelCall[Reply]) -> Reply:
     Raises:
         ModelCallError: the model raised, or its reply does not fit the request.
     """
+    count(call.num_prompts)
     with _failures_named(model):
         return call.check(await call.asend(model))
 

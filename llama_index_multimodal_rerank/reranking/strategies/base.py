@@ -37,6 +37,15 @@ class RankingStrategy(ABC):
         yield from ()  # no model is asked
         return ranking.reason
 
+    def questions_for_reason(self, sheets: int, *, prefills: bool) -> int:
+        """Return how many questions a reason takes, besides one for each sheet.
+
+        Args:
+            sheets: how many sheets of a window are ranked.
+            prefills: whether the model can go on from what it has read.
+        """
+        return 0
+
 
 def write_reason(
     request: RankRequest,

@@ -36,3 +36,7 @@ class ConstrainedList(RankingStrategy):
     def explain(self, ranking: Ranking, draw: Callable[[], RankRequest]) -> ModelCalls[str | None]:
         """Have the order written, and the reason after it."""
         return write_reason(draw(), ranking.order, max_new_tokens=self.max_new_tokens)
+
+    def questions_for_reason(self, sheets: int, *, prefills: bool) -> int:
+        """It follows the list of one sheet; the order of several is written anew."""
+        return int(sheets > 1)

@@ -45,6 +45,10 @@ class FirstToken(RankingStrategy):
             return None
         return (yield from write_reason(draw(), ranking.order, max_new_tokens=self.max_new_tokens))
 
+    def questions_for_reason(self, sheets: int, *, prefills: bool) -> int:
+        """One, unless it goes on from the one sheet that was read."""
+        return int(self.writes_reasons and (sheets > 1 or not prefills))
+
 
 def ranking_from_logprobs(logprobs: Sequence[float]) -> Ranking:
     """Sort labels by their log-probabilities, from 0; of equals the first is the better."""
