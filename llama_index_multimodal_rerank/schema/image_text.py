@@ -56,6 +56,7 @@ class ImageText(str):
     image: ImageSource | None
     _digest: str | None
     _shows_digest: bool = False
+    _awaits_digest: bool = False
     _as_str: ImageText | None = None
 
     def __new__(
@@ -118,6 +119,21 @@ class ImageText(str):
             return self
         digest = self._digest or access.digest(self.image)
         return self._tagged(digest, digest)
+
+    def to_be_read(self) -> ImageText:
+        """Return a copy that is told its digest by whoever reads the picture."""
+        twin = self._with_characters(str.__str__(self), None)
+        twin._awaits_digest = True
+        return twin
+
+    @property
+    def awaits_digest(self) -> bool:
+        """Whether this is a copy made by :meth:`to_be_read`, and its picture was not read yet."""
+        return self._awaits_digest and self._digest is None
+
+    def note_digest(self, digest: str) -> None:
+        """Remember the digest of the bytes that were read, on a copy made by :meth:`to_be_read`."""
+        self._digest = digest
 
     def with_name(self, name: str) -> ImageText:
         """Return the same under a string that stands in until the digest is known: nothing is read.
@@ -207,7 +223,7 @@ def has_lost_image(text: str) -> bool:
     a picture nobody has read (``[image_digest: unread:…]``). An ``ImageText`` without a picture has lost
     none.
     """
-    if isinstance(text, ImageText):
+    if isinstance(text, ImageText) or IMAGE_DIGEST_KEY not in text:
         return False
     found = [match.groups() for match in _DIGEST_TAG.finditer(text)]
     if any(not bracket or kind == "unread" for bracket, kind in found):
