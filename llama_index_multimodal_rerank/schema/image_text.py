@@ -75,6 +75,20 @@ class ImageText(str):
             set_carrier(reference, self)
         return self
 
+    @classmethod
+    def of_known_digest(cls, text: str, image: ImageSource, digest: str) -> ImageText:
+        """Return what ``ImageText(text, image, digest=digest).with_digest()`` does, in one step.
+
+        Args:
+            text: may be empty.
+            image: path, base64, data URI or URL.
+            digest: ``"sha256:…"`` of the picture.
+        """
+        blank = super().__new__(cls)
+        blank.text = text.text if isinstance(text, ImageText) else text
+        blank.image, blank._digest = image, digest
+        return blank._tagged(digest, digest)
+
     def __str__(self) -> str:
         """Return characters that lead to the picture, carrying it; for the text alone, see ``text``."""
         if self.image is None or not str.__eq__(self, self.text):
