@@ -2,8 +2,8 @@
 
 Decoders, resizing, and the model run without the GIL, on all cores and on the device. What is left is done by
 one thread at a time, however many cores there are, so that it bounds the rate. It is measured as the CPU time
-of the whole way, while decoders, resizing and a double of the model answer at once. Digests, which release the
-GIL, are measured alone and taken off; reading a file is left in.
+of the whole way, while decoders, resizing and a double of the model answer at once. Digests, which release
+the GIL, are measured alone and taken off; reading a file is left in.
 """
 
 from __future__ import annotations
