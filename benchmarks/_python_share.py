@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -24,6 +23,8 @@ from llama_index_multimodal_rerank import load_image_nodes, milvus_store
 from llama_index_multimodal_rerank.embeddings.image_text_embedding import ImageTextEmbedding
 from llama_index_multimodal_rerank.images.sources import bytes_digest
 from llama_index_multimodal_rerank.models.image_text_encoder import ImageTextEncoder
+
+from ._databases import temporary_databases
 
 REPEATS = 3
 
@@ -91,7 +92,7 @@ def python_per_item(
     """
     digest = _digest_seconds(files)
     found: dict[str, float] = {}
-    with without_decoding(), without_model(ours.model), TemporaryDirectory() as database:
+    with without_decoding(), without_model(ours.model), temporary_databases() as database:
         for kind, texts in kinds.items():
             seconds = _cpu_seconds(lambda texts=texts: ours.get_text_embedding_batch(texts))  # type: ignore[misc]
             found[kind] = seconds / len(texts) - (0 if kind == "text" else digest)
@@ -99,7 +100,7 @@ def python_per_item(
         nodes = load_image_nodes(files)
         pipeline = IngestionPipeline(transformations=[ours], disable_cache=True)
         found["embed_nodes"] = _cpu_seconds(lambda: pipeline.run(nodes=nodes)) / len(files) - digest
-        store = milvus_store(Path(database) / "pictures.db", ours)
+        store = milvus_store(database / "pictures.db", ours)
         found["insert"] = _cpu_seconds(lambda: store.add(nodes), repeats=1) / len(files)
         store.client.close()
     return {name: {"microseconds": each * 1e6, "per_s": 1 / each} for name, each in found.items()}
