@@ -32,21 +32,21 @@ from llama_index_multimodal_rerank.embeddings.local_model import BY_DEVICE
 
 from ._bounds import as_markdown, bound, costly_operations, decode_rates, launch_share
 from ._common import (
-    MIB,
     alternate,
     ceilings,
     machine,
     parse_arguments,
     peak_device_memory,
     peak_rss,
-    print_table,
     timed,
     write_jpegs,
     write_report,
 )
 from ._databases import temporary_databases
 from ._embed_sides import BareModel, OneByOne, Vectors, count_flops, make_texts
+from ._embed_tables import print_comparison, print_flat
 from ._embedders import EMBEDDERS, Content, Embedder
+from ._python_share import python_per_item
 
 FLAT_SIZE = (96, 72)
 FLAT_FILES = 100
@@ -240,67 +240,13 @@ def compare(
     rates = report["results"][0]["items_per_s"]
     decoded = report["decoded_per_s"]["all_cores"]
     report["bound"] = bound(decoded, rates["model"], rates["ours"], options.device)
+    in_turn = {kind: [as_text(content) for content in kinds[kind]] for kind in reference.kinds}
+    report["python"] = python_per_item(ours, in_turn, files)
     report["end_to_end"] = end_to_end(files, ours, 1 / baseline, options)
     print_comparison(report)
     if options.profile:
         tables = [as_markdown(f"One batch: {r['kind']}", r["operations"]) for r in report["results"]]
         options.profile.write_text("\n".join(tables), encoding="utf-8")
-
-
-def print_comparison(report: dict[str, Any]) -> None:
-    """Print what was measured."""
-    shown = ", ".join(f"{name} {value:.3g}" for name, value in report["ceiling_tflops"].items())
-    print(f"{report['model']}{'' if report['full_size'] else ' (NOT full size)'}, {report['dtype']}")
-    decoded, limit = report["decoded_per_s"], report["bound"]
-    print(
-        f"matrix products reach {shown} TFLOP/s; one thread decodes {decoded['one_thread']:.3g} images/s, "
-        f"{decoded['threads']} threads {decoded['all_cores']:.3g}"
-    )
-    print(
-        f"decoding and model allow {limit['pictures_per_s']:.3g} images/s, {limit['by']} is the slower; "
-        f"ours reaches {limit['reached']:.0%} of it"
-    )
-    for result in report["results"]:
-        if result["launch_share"] is not None:
-            print(f"python launches for {result['launch_share']:.0%} of the module's time: {result['kind']}")
-    print()
-    print_table(
-        [
-            ("", "baseline/s", "ours/s", "model/s", "speedup", "MFU", "MFU of model", "cosine"),
-            *(
-                (
-                    r["kind"],
-                    r["items_per_s"]["baseline"],
-                    r["items_per_s"]["ours"],
-                    r["items_per_s"]["model"],
-                    r["speedup"],
-                    r["mfu"],
-                    r["mfu_of_model"],
-                    f"{r['least_cosine_to_baseline']:.5f}",
-                )
-                for r in report["results"]
-            ),
-        ]
-    )
-    e = report["end_to_end"]
-    stages = ", ".join(f"{name} {share:.0%}" for name, share in e["share_of_stage"].items())
-    print_table(
-        [
-            ("JPEG files to Milvus Lite", "images/s", "speedup", "x model alone", "of which"),
-            ("", e["items_per_s"], e["speedup"], e["over_model_seconds"], stages),
-        ]
-    )
-
-
-def print_flat(f: dict[str, Any]) -> None:
-    """Print how memory grew."""
-    print_table(
-        [
-            ("pictures", "peak RSS, MiB", "ratio"),
-            (f["first_items"], f["peak_rss_after_first"] // MIB, 1.0),
-            (f["items"], f["peak_rss_at_end"] // MIB, f["growth"]),
-        ]
-    )
 
 
 if __name__ == "__main__":

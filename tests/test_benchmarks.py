@@ -10,14 +10,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks import _common
+from benchmarks._python_share import without_decoding, without_model
 from benchmarks._rerank_sides import panorama
-from llama_index_multimodal_rerank import VisualizedBGEEmbedding
+from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding, load_image
 
 ROOT = Path(__file__).parent.parent
 CPU = ("--device", "cpu", "--dtype", "float32")
@@ -76,6 +78,12 @@ def test_embed(tmp_path: Path) -> None:
     )
     assert report["bound"]["reached"] == pytest.approx(rate["ours"] / report["bound"]["pictures_per_s"])
     assert results["image"]["launch_share"] is None  # a call returns when the work is done
+    python = report["python"]
+    assert list(python) == ["image", "image_text", "text", "load_nodes", "embed_nodes", "insert"]
+    for each in python.values():
+        assert 1e6 / each["microseconds"] == pytest.approx(each["per_s"])
+        assert each["microseconds"] > 0
+    assert "python outside of decoding and model" in output
     lines = operations.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "## One batch: image"
     assert len([line for line in lines if line.startswith("| `")]) == 3 * 10
@@ -236,6 +244,20 @@ def test_flops_of_attention(
     for backends in ([], [SDPBackend.MATH]):
         with mode(), sdpa_kernel(backends) if backends else nullcontext():
             assert _common.flops_of(lambda: attention(query, key, value, **options)) == expected
+
+
+def test_without_decoding_and_model_all_else_is_done(
+    embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    with Image.open(pictures[0]) as image:
+        size = image.size
+    with without_decoding(), without_model(embed_model.model):
+        decoded = load_image(pictures[0])
+        vectors = embed_model.get_text_embedding_batch([ImageText("", pictures[0]), "a mug"])
+    assert decoded.size == size
+    assert not np.asarray(decoded.convert("RGB")).any()
+    assert vectors == [[pytest.approx(embed_model.dim**-0.5)] * embed_model.dim] * 2
+    assert np.asarray(load_image(pictures[0]).convert("RGB")).any()  # and outside as ever
 
 
 def test_flops_of_a_model(embed_model: VisualizedBGEEmbedding) -> None:

@@ -128,7 +128,9 @@ class ImageTextEmbedding(StringEmbedding):
             except (NodeValueError, ImageLoadError) as error:
                 self._leave_out(node, error)
                 continue
-            stored.metadata = without_arrays(stored.metadata, metadata)
+            kept = without_arrays(stored.metadata, metadata)
+            if kept is not stored.metadata:  # each assignment has pydantic look at the whole value
+                stored.metadata = kept
             prepared.append(_Prepared(node, stored, content))
         return prepared
 
@@ -177,5 +179,7 @@ class ImageTextEmbedding(StringEmbedding):
 
 def _set_embeddings(prepared: Sequence[_Prepared], vectors: Sequence[Embedding]) -> list[BaseNode]:
     for one, vector in zip(prepared, vectors, strict=True):
-        one.stored.embedding = one.given.embedding = vector
+        one.stored.embedding = vector
+        if one.given is not one.stored:
+            one.given.embedding = vector
     return [one.stored for one in prepared]

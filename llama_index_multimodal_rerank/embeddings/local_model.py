@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_validator
@@ -169,4 +170,11 @@ class LocalModelEmbedding(MultiModalEmbedding):
 
     @property
     def _access(self) -> ImageAccess:
-        return ImageAccess(self.allow_urls, self.data_root)
+        urls = self.allow_urls
+        return _access(tuple(urls) if isinstance(urls, list) else urls, self.data_root)
+
+
+@lru_cache(maxsize=16)
+def _access(allow_urls: bool | tuple[str, ...], data_root: str | None) -> ImageAccess:
+    # Asked for with every picture.
+    return ImageAccess(allow_urls, data_root)

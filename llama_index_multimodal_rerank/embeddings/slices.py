@@ -14,45 +14,78 @@ from typing import Any
 from ..models.prefetch import Prefetcher
 
 _Key = tuple[int, ...]
-_CURRENT: ContextVar[Prefetcher[_Key, Sequence[str], Any] | None] = ContextVar("encoded_slices", default=None)
+
+
+class EncodedTexts(list[str]):
+    """Texts that can be looked through once a slice of them is encoded, and what was made of the slices.
+
+    Args:
+        encode: called with every slice, in order, in a thread; one ahead of whoever looks through the texts.
+        texts: what is encoded.
+        slice_size: texts of a slice; the last may have fewer.
+        finish: returns the text that is handed out, once its slice is encoded.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Sequence[str]], Any],
+        texts: Sequence[str],
+        *,
+        slice_size: int,
+        finish: Callable[[str], str],
+    ) -> None:
+        super().__init__(texts)
+        self._finish = finish
+        self._slices = [texts[start : start + slice_size] for start in range(0, len(texts), slice_size)]
+        # The thread sees what this one does: the pictures that are being loaded.
+        context = copy_context()
+        self._prefetcher = Prefetcher(
+            lambda own: context.run(encode, own), dict(enumerate(self._slices)), ahead=1, workers=1
+        )
+        self._encoded: dict[_Key, Any] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield every text, once; raise whatever ``encode`` raised for its slice."""
+        for number, own in enumerate(self._slices):
+            encoded = self._prefetcher.take(number).result()
+            finished = [*map(self._finish, own)]
+            self._encoded[_key(finished)] = encoded
+            yield from finished
+
+    def take(self, texts: Sequence[str]) -> Any | None:
+        """Return what ``encode`` made of a slice, once; None where it is none of the slices."""
+        return self._encoded.pop(_key(texts), None)
+
+    def close(self) -> None:
+        """Wait for what is being encoded; begin nothing more."""
+        self._prefetcher.close()
+
+
+_CURRENT: ContextVar[EncodedTexts | None] = ContextVar("encoded_texts", default=None)
 
 
 @contextmanager
 def encode_ahead(
-    encode: Callable[[Sequence[str]], Any], texts: Sequence[str], *, slice_size: int
-) -> Iterator[None]:
-    """Encode slices in a thread, one ahead of :func:`take_slice` inside of the ``with`` block.
-
-    Args:
-        encode: called with every slice, in order.
-        texts: what is encoded.
-        slice_size: texts of a slice; the last may have fewer.
-    """
-    slices = [texts[start : start + slice_size] for start in range(0, len(texts), slice_size)]
-    # The thread sees what this one does: the pictures that are being loaded.
-    context = copy_context()
-    prefetcher = Prefetcher(
-        lambda own: context.run(encode, own), {_key(own): own for own in slices}, ahead=1, workers=1
-    )
-    token = _CURRENT.set(prefetcher)
+    encode: Callable[[Sequence[str]], Any],
+    texts: Sequence[str],
+    *,
+    slice_size: int,
+    finish: Callable[[str], str] = lambda text: text,
+) -> Iterator[EncodedTexts]:
+    """Encode slices for :func:`take_slice` inside of the ``with`` block; see :class:`EncodedTexts`."""
+    encoded = EncodedTexts(encode, texts, slice_size=slice_size, finish=finish)
+    token = _CURRENT.set(encoded)
     try:
-        yield
+        yield encoded
     finally:
         _CURRENT.reset(token)
-        prefetcher.close()
+        encoded.close()
 
 
 def take_slice(texts: Sequence[str]) -> Any | None:
-    """Return what ``encode`` made of a slice, once; None where it is none of the slices.
-
-    Raises whatever ``encode`` raised.
-    """
-    prefetcher = _CURRENT.get()
-    try:
-        future = prefetcher.take(_key(texts)) if prefetcher is not None else None
-    except KeyError:  # not cut as expected, or a slice that came twice
-        return None
-    return future.result() if future is not None else None
+    """Return what was made of a slice that was looked through, once; None where it is none of the slices."""
+    encoded = _CURRENT.get()
+    return None if encoded is None else encoded.take(texts)
 
 
 def _key(texts: Sequence[str]) -> _Key:

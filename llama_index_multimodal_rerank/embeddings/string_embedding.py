@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from llama_index.core.base.embeddings.base import Embedding
 
-from ..images.files import read_start
+from ..images.files import check_is_there
 from ..images.sources import as_path, describe_source
 from ..models.batching import batch_order
 from ..schema.contents import (
@@ -25,7 +25,7 @@ from ..schema.not_the_image import is_decoded_image, is_image_metadata
 from ..schema.values import check_text
 from .local_model import LocalModelEmbedding
 from .prefetched_images import prefetch_images, take_image
-from .slices import encode_ahead, take_slice
+from .slices import EncodedTexts, encode_ahead, take_slice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +82,7 @@ class StringEmbedding(LocalModelEmbedding):
             text.image,  # type: ignore[arg-type]
             apply_exif_orientation=self.apply_exif_orientation,
             expected_digest=text.expected_digest,
+            note_digest=text.note_digest if text.awaits_digest else None,
         )
 
     def _prepare_image(self, text: ImageText) -> Any:
@@ -149,25 +150,28 @@ class StringEmbedding(LocalModelEmbedding):
         Batches are made of one kind and of similar length. The pictures of the next batches are read and
         decoded while the model is busy with one.
         """
-        ordered, order = self._arrange(texts)
-        with self._prefetch(ordered), self._encode_ahead(ordered):
+        if self.embeddings_cache is not None:  # it may hold the vectors already
+            ordered, order = self._arrange([*map(self._ready, texts)])
             vectors = super().get_text_embedding_batch(ordered, show_progress=show_progress, **kwargs)
+            return _reordered(vectors, order)
+        ordered, order = self._arrange([*map(self._ready_to_read, texts)])
+        with self._prefetch(ordered), self._encode_ahead(ordered) as encoded:
+            vectors = super().get_text_embedding_batch(encoded, show_progress=show_progress, **kwargs)
         return _reordered(vectors, order)
 
     async def aget_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
         """Embed a batch, asynchronously; see :meth:`get_text_embedding_batch`."""
-        ordered, order = await asyncio.to_thread(self._arrange, texts)
+        ordered, order = await asyncio.to_thread(lambda: self._arrange([*map(self._ready, texts)]))
         with self._prefetch(ordered, wait=False):
             vectors = await super().aget_text_embedding_batch(ordered, show_progress=show_progress, **kwargs)
         return _reordered(vectors, order)
 
     def _arrange(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
-        """Make texts distinct, and bring those of several batches into an order that makes good ones."""
-        texts = [self._ready(text) for text in texts]
+        """Bring the texts of several batches into an order that makes good ones."""
         if len(texts) <= self.embed_batch_size:
-            return texts, [*range(len(texts))]
+            return [*texts], [*range(len(texts))]
         lengths = [len(text.text if has_image(text) else text) for text in texts]
         order = batch_order(lengths, [*map(has_image, texts)])
         return [texts[i] for i in order], order
@@ -176,21 +180,34 @@ class StringEmbedding(LocalModelEmbedding):
         """Return a text with its digest; a file that is not there is noticed before anything is embedded."""
         text = _checked(text)
         if has_image(text) and text.expected_digest is not None and self.embeddings_cache is None:
-            path = as_path(text.image)  # type: ignore[arg-type]
-            if path is not None:
-                read_start(path, 1, name=describe_source(path), data_root=self.data_root)
+            self._is_file(text)
         ready = self._with_digest(text)
-        if type(text) is str and is_image_metadata(text):
-            raise ValueError(
-                f"this text is the metadata of a picture: {text[:200]!r}. {IMAGE_METADATA_ADVICE}"
-            )
+        _check_not_metadata(text)
         return ready
 
-    def _encode_ahead(self, texts: Sequence[str]) -> AbstractContextManager[None]:
+    def _ready_to_read(self, text: str) -> str:
+        """As :meth:`_ready`, but a file whose digest is not known gets it when it is read to be embedded."""
+        text = _checked(text)
+        if not has_image(text):
+            return self._ready(text)
+        if self._is_file(text) and text.expected_digest is None:
+            return text.to_be_read()
+        return text.with_digest(self._access)
+
+    def _is_file(self, text: ImageText) -> bool:
+        """Tell whether a picture is a file; raise if that is not there."""
+        path = as_path(text.image)  # type: ignore[arg-type]
+        if path is not None:
+            check_is_there(path, name=describe_source(path), data_root=self.data_root)
+        return path is not None
+
+    def _encode_ahead(self, texts: Sequence[str]) -> AbstractContextManager[EncodedTexts]:
         """Encode the next slice while LlamaIndex is busy with one; the asynchronous way does it by itself."""
-        if len(texts) <= self.embed_batch_size or self.embeddings_cache is not None:
-            return nullcontext()
-        return encode_ahead(self.encode, texts, slice_size=self.embed_batch_size)
+
+        def with_digest(text: str) -> str:
+            return text.with_digest(self._access) if has_image(text) else text
+
+        return encode_ahead(self.encode, texts, slice_size=self.embed_batch_size, finish=with_digest)
 
     def _prefetch(self, texts: Sequence[str], *, wait: bool = True) -> AbstractContextManager[None]:
         """Prefetch pictures from batch to batch; within a batch the model does.
@@ -254,6 +271,11 @@ def _reordered(vectors: Sequence[Embedding], order: Sequence[int]) -> list[Embed
 def _checked(text: str) -> str:
     check_text(text, "cannot embed", "a text")
     return recover_image(text)
+
+
+def _check_not_metadata(text: str) -> None:
+    if type(text) is str and is_image_metadata(text):
+        raise ValueError(f"this text is the metadata of a picture: {text[:200]!r}. {IMAGE_METADATA_ADVICE}")
 
 
 def _check_plain_text(text: str) -> None:

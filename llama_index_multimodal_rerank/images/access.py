@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
@@ -119,6 +119,7 @@ class ImageAccess:
         apply_exif_orientation: bool = False,
         expected_digest: str | None = None,
         shown_side: int | None = None,
+        note_digest: Callable[[str], None] | None = None,
     ) -> Image:
         """Read and fully decode a picture.
 
@@ -130,6 +131,8 @@ class ImageAccess:
                 images, whose digests cover something else (:meth:`digest`).
             shown_side: decode a JPEG no larger than fits a square of so many pixels, about; see
                 :func:`~.decoding.decode_image`.
+            note_digest: told the digest of the bytes that were read, so that they are read once; not for
+                URLs and Pillow images.
 
         Returns:
             The first frame, decoded, in the mode of the file (see ``decoding.py``). A Pillow
@@ -146,8 +149,12 @@ class ImageAccess:
                 max_pixels=self.max_pixels,
             )
         data, name = self.read(source), describe_source(source)
-        if expected_digest is not None and not is_url(source) and bytes_digest(data) != expected_digest:
-            raise ImageLoadError(name, "the file changed since its node was made; make the node again")
+        if note_digest is not None or (expected_digest is not None and not is_url(source)):
+            digest = bytes_digest(data)
+            if expected_digest is not None and digest != expected_digest:
+                raise ImageLoadError(name, "the file changed since its node was made; make the node again")
+            if note_digest is not None:
+                note_digest(digest)
         return decode_image(
             data,
             name=name,

@@ -58,10 +58,26 @@ def read_start(
         return os.read(descriptor, length)
 
 
+def check_is_there(path: Path, *, name: str, data_root: str | os.PathLike[str] | None = None) -> None:
+    """Make sure that there is a regular file that this process may read, without opening it where possible.
+
+    Raises:
+        ImageNotFoundError: no such file.
+        ImageLoadError: as :func:`read_file`, but for what only reading tells.
+    """
+    if data_root is None:
+        with _load_errors(name):
+            _check_regular(os.stat(path), name)  # noqa: PTH116
+            if os.access(path, os.R_OK):
+                return
+    # Below a folder it is looked for as it is read, name by name; where it may not be read, this says why.
+    read_start(path, 1, name=name, data_root=data_root)
+
+
 @contextmanager
 def _opened(path: Path, name: str, data_root: str | os.PathLike[str] | None) -> Iterator[int]:
     """Yield the file's descriptor; errors, those of reading it, too, become ImageLoadError."""
-    try:
+    with _load_errors(name):
         if data_root is None:
             descriptor = _open_file(str(path), name)
         else:
@@ -70,6 +86,12 @@ def _opened(path: Path, name: str, data_root: str | os.PathLike[str] | None) -> 
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def _load_errors(name: str) -> Iterator[None]:
+    try:
+        yield
     except ImageLoadError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:

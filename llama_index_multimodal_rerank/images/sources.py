@@ -67,6 +67,8 @@ def is_url(source: object) -> bool:
 
 def is_pil_image(source: object) -> bool:
     """Tell whether ``source`` is a Pillow image, without importing Pillow for the answer."""
+    if isinstance(source, (str, Path, bytes)):
+        return False
     return any(cls.__module__ == "PIL.Image" and cls.__qualname__ == "Image" for cls in type(source).__mro__)
 
 

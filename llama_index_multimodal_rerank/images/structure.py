@@ -32,6 +32,7 @@ _LONGEST_PPM_HEADER = 4096
 # A literal byte at its start is looked for a hundred times as fast as a set or a repetition.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_JPEG_SEQUENTIAL = frozenset({0xC0, 0xC1})
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 _PPM_GAP, _PPM_WORD = rb"(?:\s|#[^\r\n]*[\r\n])+", rb"[^\s#]+"
 # P1 and P4 have no highest value.
@@ -70,6 +71,7 @@ def _refused(name: str, reason: str) -> ImageLoadError:
 
 def _check_jpeg(data: bytes, name: str) -> None:
     place, junk, segments, exif, scans, pixels = 2, 0, 0, 0, 0, 0
+    frames: list[tuple[int, int]] = []  # kind and number of components
     while scans == 0:  # one segment after the other, up to the first scan
         start = data.find(b"\xff", place)
         if start < 0:
@@ -89,6 +91,8 @@ def _check_jpeg(data: bytes, name: str) -> None:
             if kind in _JPEG_FRAMES:
                 height, width = struct.unpack_from(">HH", data, place + 3)
                 pixels = width * height
+                frames.append((kind, data[place + 7]))
+            components = data[place + 2]  # of a scan
             place += length
             scans = int(kind == 0xDA)
         if segments > MAX_JPEG_SEGMENTS or exif > MAX_EXIF_SEGMENTS or junk > _JUNK:
@@ -97,6 +101,10 @@ def _check_jpeg(data: bytes, name: str) -> None:
                 f"its header has more than {MAX_JPEG_SEGMENTS} segments, {MAX_EXIF_SEGMENTS} EXIF segments "
                 f"or {_JUNK} bytes between them",
             )
+    if len(frames) == 1 and frames[0][0] in _JPEG_SEQUENTIAL and frames[0][1] == components > 0:
+        # All there is, in one scan: the decoder visits each pixel once, and a second scan is an error to it.
+        # Looking for one would take longer than everything else here.
+        return
     segments = 0
     while (found := _JPEG_MARKER.search(data, place)) is not None:
         kind, place = data[found.end() - 1], found.end()

@@ -190,7 +190,10 @@ class ImageTextEncoder(SavedEncoder):
         cut = 0
         for start in range(0, len(entries), _TOKENIZE_AT_ONCE):
             some = entries[start : start + _TOKENIZE_AT_ONCE]
-            for entry, tokens in zip(some, self.tokenizer([entry.text for entry in some]), strict=True):
+            texts = list(dict.fromkeys(entry.text for entry in some))  # pictures alone have all the same
+            tokens_of = dict(zip(texts, self.tokenizer(texts), strict=True))
+            for entry in some:
+                tokens = tokens_of[entry.text]
                 limit = self._token_limit(len(ids), entry, tokens)
                 cut += len(tokens) > limit
                 ids.append(truncate(tokens, limit))

@@ -126,7 +126,10 @@ def embedding_content(node: BaseNode) -> str:
         )
     if isinstance(node, ImageNode):
         # Not get_content, which would read the picture if its digest is not known.
-        return ImageText(node.text, source, digest=node.metadata.get(IMAGE_DIGEST_KEY))
+        digest = node.metadata.get(IMAGE_DIGEST_KEY)
+        if digest and source is not None:
+            return ImageText.of_known_digest(node.text, source, digest)
+        return ImageText(node.text, source)
     content = node.get_content(MetadataMode.EMBED)
     if not content.strip():  # never with a picture, see get_content
         raise ValueError(f"{type(node).__name__} {node.node_id!r} has neither text nor picture to embed")

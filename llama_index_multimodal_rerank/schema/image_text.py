@@ -56,6 +56,7 @@ class ImageText(str):
     image: ImageSource | None
     _digest: str | None
     _shows_digest: bool = False
+    _awaits_digest: bool = False
     _as_str: ImageText | None = None
 
     def __new__(
@@ -73,6 +74,20 @@ class ImageText(str):
         if reference:
             set_carrier(reference, self)
         return self
+
+    @classmethod
+    def of_known_digest(cls, text: str, image: ImageSource, digest: str) -> ImageText:
+        """Return what ``ImageText(text, image, digest=digest).with_digest()`` does, in one step.
+
+        Args:
+            text: may be empty.
+            image: path, base64, data URI or URL.
+            digest: ``"sha256:…"`` of the picture.
+        """
+        blank = super().__new__(cls)
+        blank.text = text.text if isinstance(text, ImageText) else text
+        blank.image, blank._digest = image, digest
+        return blank._tagged(digest, digest)
 
     def __str__(self) -> str:
         """Return characters that lead to the picture, carrying it; for the text alone, see ``text``."""
@@ -118,6 +133,21 @@ class ImageText(str):
             return self
         digest = self._digest or access.digest(self.image)
         return self._tagged(digest, digest)
+
+    def to_be_read(self) -> ImageText:
+        """Return a copy that is told its digest by whoever reads the picture."""
+        twin = self._with_characters(str.__str__(self), None)
+        twin._awaits_digest = True
+        return twin
+
+    @property
+    def awaits_digest(self) -> bool:
+        """Whether this is a copy made by :meth:`to_be_read`, and its picture was not read yet."""
+        return self._awaits_digest and self._digest is None
+
+    def note_digest(self, digest: str) -> None:
+        """Remember the digest of the bytes that were read, on a copy made by :meth:`to_be_read`."""
+        self._digest = digest
 
     def with_name(self, name: str) -> ImageText:
         """Return the same under a string that stands in until the digest is known: nothing is read.
@@ -207,7 +237,7 @@ def has_lost_image(text: str) -> bool:
     a picture nobody has read (``[image_digest: unread:…]``). An ``ImageText`` without a picture has lost
     none.
     """
-    if isinstance(text, ImageText):
+    if isinstance(text, ImageText) or IMAGE_DIGEST_KEY not in text:
         return False
     found = [match.groups() for match in _DIGEST_TAG.finditer(text)]
     if any(not bracket or kind == "unread" for bracket, kind in found):

@@ -33,6 +33,8 @@ _IMAGE_ENDING = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|tiff?|bmp|avif|hei[cf]
 
 def is_image_metadata(text: str) -> bool:
     """Tell whether a text is nothing but the metadata of a picture's file, ``key: value`` in each line."""
+    if ": " not in text:
+        return False
     lines = [line.partition(": ") for line in text.splitlines()]
     return all(colon for _, colon, _ in lines) and any(
         key in _FILE_KEYS and _IMAGE_ENDING.search(value) for key, _, value in lines

@@ -111,6 +111,8 @@ def without_arrays(metadata: dict[str, Any], storable: dict[str, Any]) -> dict[s
 
 
 def _has_array(value: Any) -> bool:
+    if _is_plain(value):
+        return False
     if isinstance(value, (list, tuple)):
         return any(map(_has_array, value))
     return any(map(_has_array, value.values())) if isinstance(value, Mapping) else hasattr(value, "dtype")
@@ -119,9 +121,18 @@ def _has_array(value: Any) -> bool:
 def _storable_dict(values: Mapping[Any, Any], owner: str, place: str, depth: int) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in values.items():
+        if type(key) is str and key.isascii() and _is_plain(value):  # nearly all, of every node
+            kept[key] = value
+            continue
         check_text(key, owner, f"{place}: the key")
         kept[str.__str__(key)] = _storable(value, owner, f"{place}[{key!r}]", depth)
     return kept
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a value is one that is kept as it is; False says nothing."""
+    kind = type(value)
+    return (kind is str and value.isascii()) or (kind is int and _MIN_INT <= value <= _MAX_INT)
 
 
 def _storable(value: Any, owner: str, place: str, depth: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.ingestion import IngestionPipeline
 from PIL import Image
 
 from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding, load_image_nodes
-from llama_index_multimodal_rerank.images import access
+from llama_index_multimodal_rerank.images import access, files
 from llama_index_multimodal_rerank.models.pixels import CLIP_MEAN, CLIP_STD
 
 TEXTS = (
@@ -153,3 +155,54 @@ def test_every_file_is_read_in_full_once_to_check_it_and_once_to_embed_it(
     )
     IngestionPipeline(transformations=[model], disable_cache=True).run(nodes=nodes)
     assert visits == dict.fromkeys(pictures, 2)
+
+
+@pytest.mark.parametrize("size", [2, 64])
+def test_a_file_without_a_node_is_opened_once_and_its_digest_is_that_of_the_bytes_embedded(
+    tiny_checkpoint: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """No visit to see whether it is there, none for the digest; events carry it all the same."""
+    opened: Counter[str] = Counter()
+    open_file = files._open_file
+
+    def count(path: str, *arguments: Any) -> int:
+        opened[path] += 1
+        return open_file(path, *arguments)
+
+    monkeypatch.setattr(files, "_open_file", count)
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    model = VisualizedBGEEmbedding(
+        model_name=str(tiny_checkpoint),
+        device="cpu",
+        dtype="float32",
+        embed_batch_size=size,
+        callback_manager=CallbackManager([debug]),
+    )
+    texts = [ImageText("", path) for path in pictures]
+    model.get_text_embedding_batch(texts)
+    assert opened == {str(path): 1 for path in pictures}
+    chunks = [
+        chunk
+        for _, end in debug.get_event_pairs(CBEventType.EMBEDDING)
+        for chunk in end.payload[EventPayload.CHUNKS]
+    ]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in pictures]
+    assert chunks == [f"[image_digest: sha256:{digest}]" for digest in digests]
+    # The caller's texts know nothing of it: their files may change before they are embedded again.
+    assert [text.expected_digest for text in texts] == [None] * len(texts)
+    opened.clear()
+    nodes = load_image_nodes(pictures[0].parent)
+    IngestionPipeline(transformations=[model], disable_cache=True).run(nodes=nodes)
+    assert opened == {str(path): 2 for path in pictures}  # to check, and to embed
+
+
+def test_a_file_that_changes_between_two_calls_is_embedded_as_it_is(
+    tiny_checkpoint: Path, pictures: list[Path]
+) -> None:
+    model = VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", dtype="float32")
+    text = ImageText("", pictures[0])
+    (before,) = model.get_text_embedding_batch([text])
+    shutil.copyfile(pictures[1], pictures[0])
+    (after,) = model.get_text_embedding_batch([text])
+    np.testing.assert_allclose(after, model.get_image_embedding(pictures[1]), rtol=0, atol=1e-6)
+    assert np.abs(np.subtract(after, before)).max() > 1e-3

@@ -25,15 +25,27 @@ def test_the_next_slice_is_encoded_before_it_is_asked_for() -> None:
         return " ".join(own)
 
     given = texts(5)
-    with encode_ahead(encode, given, slice_size=2):
+    with encode_ahead(encode, given, slice_size=2) as encoded:
+        asked = iter(encoded)
+        assert [next(asked), next(asked)] == given[:2]
         assert take_slice(given[:2]) == "text 0 text 1"
         assert started[1].wait(10)  # nobody asked for it yet
         assert not started[2].wait(0.05)  # one ahead, no more
+        assert take_slice(given[2:4]) is None  # not looked through
+        assert list(asked) == given[2:]
         assert take_slice(given[2:4]) == "text 2 text 3"
         assert take_slice(given[4:]) == "text 4"
         assert take_slice(given[4:]) is None  # once
         assert take_slice(given[1:3]) is None  # none of the slices
     assert take_slice(given[:2]) is None  # and not outside
+
+
+def test_texts_are_finished_once_their_slice_is_encoded() -> None:
+    read: list[str] = []
+    given = texts(3)
+    with encode_ahead(read.extend, given, slice_size=2, finish=lambda text: f"{text} {len(read)}") as encoded:
+        assert list(encoded) == ["text 0 2", "text 1 2", "text 2 3"]
+        assert len(encoded) == 3
 
 
 def test_errors_come_at_their_slice() -> None:
@@ -43,10 +55,12 @@ def test_errors_come_at_their_slice() -> None:
         return len(own)
 
     given = texts(4)
-    with encode_ahead(encode, given, slice_size=2):
+    with encode_ahead(encode, given, slice_size=2) as encoded:
+        asked = iter(encoded)
+        assert [next(asked), next(asked)] == given[:2]
         assert take_slice(given[:2]) == 2
         with pytest.raises(ValueError, match="text 2 is odd"):
-            take_slice(given[2:])
+            next(asked)
 
 
 def test_llama_index_takes_the_slices_that_were_encoded_ahead(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from llama_index_multimodal_rerank import ImageLoadError, load_image
 from llama_index_multimodal_rerank.images.access import ImageAccess
 from llama_index_multimodal_rerank.images.decoding import IMAGE_FORMATS, MAX_IMAGE_PIXELS
 from llama_index_multimodal_rerank.images.memory import BYTES_PER_PIXEL, MAX_DECODING_BYTES, check_memory
+from llama_index_multimodal_rerank.images.structure import check_structure
 
 PEAK = """
 import resource, sys
@@ -117,3 +119,34 @@ def test_formats_that_few_need_are_off_until_named() -> None:
     for formats in (["EPS"], ["jpeg"], "JPEG"):
         with pytest.raises(ValueError, match="formats must be some of"):
             load_image(data, formats=formats)
+
+
+def sequential(*parts: bytes) -> bytes:
+    """A JPEG of one scan that holds all components, with parts put in front of its end."""
+    buffer = BytesIO()
+    noise(64, "RGB").save(buffer, "JPEG")
+    return buffer.getvalue()[:-2] + b"".join(parts) + b"\xff\xd9"
+
+
+def test_a_second_scan_of_a_sequential_jpeg_is_the_decoders_error() -> None:
+    """Which is why nobody looks for one."""
+    whole = sequential()
+    scan = whole[whole.index(b"\xff\xda") : -2]
+    assert load_image(whole).size == (64, 64)
+    with pytest.raises(ImageLoadError, match="damaged or cut short"):
+        load_image(sequential(scan))
+
+
+def test_scans_are_counted_unless_the_only_frame_is_sequential_and_the_scan_has_all_of_it() -> None:
+    whole = sequential()
+    frame, scan = whole.index(b"\xff\xc0"), whole.index(b"\xff\xda")
+    many = whole[scan:-2] * 101
+    in_parts = bytearray(whole[:-2] + many)
+    in_parts[scan + 4] = 1  # one component of three
+    progressive = bytearray(whole[:-2] + many)
+    progressive[frame + 1] = 0xC2
+    two_frames = whole[:frame] + whole[frame:scan] + whole[frame:-2] + many
+    for data in (bytes(in_parts), bytes(progressive), two_frames):
+        with pytest.raises(ImageLoadError, match="more than 100 scans"):
+            check_structure(data, "x")
+    check_structure(whole[:-2] + many, "x")

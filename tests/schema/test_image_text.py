@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import pickle
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -134,3 +137,34 @@ def test_copies_of_a_picture_alone_outlive_it() -> None:
         recovered = recover_image(f"{twin}!")
         assert isinstance(recovered, ImageText)
         assert (recovered.text, recovered.image) == ("!", b"picture")
+
+
+@pytest.mark.parametrize("text", ["", "a mug", "  \n a mug", "a mug\n[text]", ImageText("a mug")])
+def test_a_known_digest_gives_the_same_in_one_step(text: str) -> None:
+    digest = "sha256:" + "0" * 64
+    plainly = ImageText(text, "mug.png", digest=digest).with_digest()
+    at_once = ImageText.of_known_digest(text, "mug.png", digest)
+    for each in (plainly, at_once):
+        assert each.with_digest() is each
+        assert (each.text, each.image, each.expected_digest) == (str.__str__(text), "mug.png", digest)
+    assert str.__str__(at_once) == str.__str__(plainly)
+    assert pickle.loads(pickle.dumps(at_once)) == plainly
+    assert has_lost_image(str.__str__(at_once))  # of a text that exists
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_references_of_a_forked_process_are_none_of_its_parents() -> None:
+    script = """
+import os
+from llama_index_multimodal_rerank.schema.references import new_reference
+new_reference()  # many numbers are drawn at a time
+read, write = os.pipe()
+if not os.fork():
+    os.write(write, "".join(new_reference() for _ in range(10)).encode())
+    os._exit(0)
+theirs = os.read(read, 10000).decode()
+ours = [new_reference() for _ in range(10)]
+assert len(set(ours)) == 10 and theirs.count("[#") == 10
+assert not any(reference in theirs for reference in ours)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -197,15 +197,15 @@ class VisualizedBGE(ImageTextEncoder):
         return embeddings
 
     def _embed(self, ids: Sequence[Int64Array], images: Sequence[ImageArray]) -> torch.Tensor:
-        input_ids, attention_mask = self.tokenizer.pad(ids)
-        # Pictures alone are all of one length: nothing is padded, and torch may take its fastest kernels.
-        padded = len({len(tokens) for tokens in ids}) > 1
         pixel_values = None
         if images:
             crops = self._stack(images)
             if self._graphs is not None and all(len(tokens) == SPECIAL_TOKENS for tokens in ids):
                 return self._graphs(crops)
             pixel_values = normalize_crops(self._to_device(crops)).to(self.dtype)
+        input_ids, attention_mask = self.tokenizer.pad(ids)
+        # Pictures alone are all of one length: nothing is padded, and torch may take its fastest kernels.
+        padded = len({len(tokens) for tokens in ids}) > 1
         embeddings: torch.Tensor = self.model(
             self._to_device(input_ids), self._to_device(attention_mask) if padded else None, pixel_values
         )

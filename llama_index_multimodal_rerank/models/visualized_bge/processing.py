@@ -66,7 +66,7 @@ def crop_image(image: Image.Image, size: int = 224) -> Uint8Array:
     left, top = (round((side - size) / 2) for side in resized)
     crop = image.crop((left, top, left + size, top + size))
     crop.info.pop("transparency", None)  # dropped in any case; Pillow would warn that it is
-    return np.asarray(crop.convert("RGB"), dtype=np.uint8)
+    return np.asarray(crop if crop.mode == "RGB" else crop.convert("RGB"), dtype=np.uint8)
 
 
 def normalize_crops(crops: torch.Tensor) -> torch.Tensor:
@@ -132,10 +132,8 @@ class TextTokenizer(FastTokenizer):
         Returns:
             ``input_ids`` and ``attention_mask`` (1 for tokens, 0 for padding), both int64, (batch, tokens).
         """
-        longest = max(map(len, rows))
-        ids = torch.full((len(rows), longest), self._pad_id)
-        mask = torch.zeros_like(ids)
-        for row, tokens in enumerate(rows):
-            ids[row, : len(tokens)] = torch.from_numpy(tokens)
-            mask[row, : len(tokens)] = 1
-        return ids, mask
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        is_token = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.full(is_token.shape, self._pad_id)
+        ids[is_token] = np.concatenate(rows)
+        return torch.from_numpy(ids), torch.from_numpy(is_token.astype(np.int64))
