@@ -251,6 +251,11 @@ class RankPrefilled(RequestsCall[list[LabelRanking]]):
     orders: tuple[tuple[int, ...], ...]
     max_new_tokens: int
 
+    @property
+    def num_prompts(self) -> int:
+        """None that is not read yet."""
+        return 0
+
     def send(self, model: VisionLanguageModel) -> Any:
         """Ask a :class:`BatchPrefillingModel`."""
         assert isinstance(model, BatchPrefillingModel)  # noqa: S101 (for the type checker)

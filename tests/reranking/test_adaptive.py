@@ -29,6 +29,7 @@ from llama_index_multimodal_rerank import (
 )
 from llama_index_multimodal_rerank.reranking import adaptive
 from llama_index_multimodal_rerank.vlm.counting import counted_questions
+from llama_index_multimodal_rerank.vlm.protocols import LabelScores
 
 QUERY = QueryBundle("redder")
 UNSURE, SURE = (0.5, 0.45, 0.25), (0.75, 0.5, 0.25)
@@ -70,6 +71,35 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+class ServedModel(TextModel):
+    """Tells how likely each label is to begin its answer, and writes reasons, as a server does."""
+
+    max_scored_labels = 9
+
+    def generate(self, images, prompt, *, max_new_tokens):
+        return "a caption or a reason"
+
+    async def agenerate(self, images, prompt, *, max_new_tokens):
+        return self.generate(images, prompt, max_new_tokens=max_new_tokens)
+
+    def score_answer(self, request):
+        return LabelScores(-float(label) for label in range(request.num_labels))
+
+    async def ascore_answer(self, request):
+        return self.score_answer(request)
+
+
+class BatchPrefillingTextModel(PrefillingTextModel):
+    """Goes on for several queries together."""
+
+    def rank_prefilled(self, prefilled, orders, *, max_new_tokens):
+        pairs = zip(prefilled.requests, orders, strict=True)
+        asked = [
+            self.rank_labels([each], max_new_tokens=max_new_tokens, order=order) for each, order in pairs
+        ]
+        return [ranking for rankings in asked for ranking in rankings]
 
 
 class Plain(BaseNodePostprocessor):
@@ -151,6 +181,8 @@ async def test_a_first_in_doubt_is_reranked_as_without(kind, events):
     }
     for hit, other in zip(hits, alone, strict=True):
         del hit.node.metadata["rerank_audit"]["adaptive"]
+        for each in (hit, other):
+            del each.node.metadata["rerank_audit"]["cost"]["seconds"]
         assert hit.node.metadata == other.node.metadata
     assert sum(isinstance(event, ReRankEndEvent) for event in events) == 2
 
@@ -213,6 +245,7 @@ def test_an_earlier_reranking_leaves_no_audit():
         (LogitModel, "first_token"),
         (ConstrainedTextModel, "first_token"),
         (PrefillingTextModel, "first_token"),
+        (ServedModel, "first_token"),
     ],
 )
 def test_what_is_planned_is_what_is_asked(model, strategy, explain, permutations):
@@ -262,6 +295,14 @@ def test_counts_of_a_batch_are_those_of_its_queries():
         reranker.rerank_batch([(many(3), QUERY)] * 5, batch_size=4)
     assert counted.questions == outer.questions == 5
     assert [size for size, *_ in model.batches] == [4, 1]
+
+
+def test_a_sheet_that_was_read_for_several_queries_is_not_counted_again_for_their_reasons():
+    model = BatchPrefillingTextModel()
+    with counted_questions() as counted:
+        Phi3VisionRerank(model=model, strategy="first_token").rerank_batch([(many(3), QUERY)] * 4)
+    assert model.read == 4
+    assert counted.questions == 4
 
 
 def test_a_query_may_cost_so_much():

@@ -49,6 +49,10 @@ class AnsweredFirstToken(RankingStrategy):
         """Ask for the reason of an order."""
         return self._reason(draw(), ranking.order)
 
+    def questions_for_reason(self, sheets: int, *, prefills: bool) -> int:
+        """One: a server does not go on from what it has read."""
+        return 1
+
     def _ranking(self, logprobs: list[float]) -> Ranking:
         ranking = ranking_from_logprobs(logprobs)
         answer = getattr(logprobs, "answer", None)
