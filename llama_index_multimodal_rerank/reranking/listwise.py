@@ -95,7 +95,7 @@ class ListwiseReranker:
                 shown_query, caption, shown, explain=options.explain and start == 0
             )
             # What cannot be looked at does not travel upwards, whatever the model says about grey cells.
-            best_first = [members[place] for place in ranking.order]
+            labelled, best_first = tuple(members), [members[place] for place in ranking.order]
             order[start:end] = sorted(best_first, key=lambda index: index in candidates.problems)
             audits += asked
         if ranking is None:
@@ -126,6 +126,7 @@ class ListwiseReranker:
             tuple(audits),
             ranking.confidence,
             query_shortened=words != query.text,
+            labelled=labelled,
         )
 
     def _caption(self, query: QueryContent, shortener: Shortener) -> ModelCalls[str | None]:

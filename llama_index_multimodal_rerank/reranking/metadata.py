@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_index.core.schema import NodeWithScore
 
 from ..schema.annotations import annotated
 from .candidates import Candidates
+from .reason_labels import by_place
 from .result import RerankResult
 
 
@@ -26,6 +27,9 @@ def annotated_nodes(
     if cost:
         audit["cost"] = dict(cost)
     ranked = list(zip(outcome.order, outcome.scores, strict=True))[:top_n]
+    reason = outcome.reason and by_place(outcome.reason, outcome.labelled, outcome.order, top_n=top_n)
+    # With several sheets a candidate has several.
+    labels = {} if outcome.confidence is not None else _labels(outcome.labelled)
     return [
         annotated(
             candidates.nodes[index],
@@ -33,7 +37,8 @@ def annotated_nodes(
             {
                 "rerank_rank": rank,
                 "retrieval_score": candidates.nodes[index].score if keep_retrieval_score else None,
-                "rerank_reason": outcome.reason if rank == 1 else None,
+                "rerank_reason": reason if rank == 1 else None,
+                "rerank_label": labels.get(index),
                 "rerank_query_caption": outcome.caption,
                 "rerank_audit": copy.deepcopy(audit),
                 "rerank_confidence": outcome.confidence,
@@ -42,6 +47,10 @@ def annotated_nodes(
         )
         for rank, (index, score) in enumerate(ranked, start=1)
     ]
+
+
+def _labels(labelled: Sequence[int]) -> dict[int, int]:
+    return {index: label for label, index in enumerate(labelled, start=1)}
 
 
 def _audit_dict(outcome: RerankResult, candidates: Candidates) -> dict[str, Any]:

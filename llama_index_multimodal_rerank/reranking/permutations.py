@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from .aggregation import borda_count, kendall_w
 from .ranking import Ranking
+from .reason_labels import relabel
 
 
 def shuffled(n: int, permutations: int, seed: int) -> list[list[int]]:
@@ -27,7 +28,8 @@ def consensus(shuffles: Sequence[Sequence[int]], rankings: Sequence[Ranking]) ->
 
     Args:
         shuffles: for each ranking, which candidate has which label.
-        rankings: one per sheet. The reason of one that has the same first candidate is kept.
+        rankings: one per sheet. The reason of one that has the same first candidate is kept; it then calls
+            candidates by their places in the window, from 1, as if they had not been shuffled.
     """
     orders = [
         tuple(shuffle[label] for label in ranking.order)
@@ -36,6 +38,11 @@ def consensus(shuffles: Sequence[Sequence[int]], rankings: Sequence[Ranking]) ->
     if len(orders) == 1:
         return replace(rankings[0], order=orders[0])
     order, scores = borda_count(orders)
-    reasons = (each.reason for own, each in zip(orders, rankings, strict=True) if own[0] == order[0])
+    reasons = (
+        each.reason
+        and relabel(each.reason, {i: f"[{place + 1}]" for i, place in enumerate(shuffle, start=1)})
+        for own, shuffle, each in zip(orders, shuffles, rankings, strict=True)
+        if own[0] == order[0]
+    )
     reason = next((reason for reason in reasons if reason), None)
     return Ranking(order, scores, reason, rankings[0].audit, confidence=kendall_w(orders))

@@ -53,7 +53,9 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
 
     - ``rerank_rank``: place, from 1.
     - ``retrieval_score``: the score the node came with (``keep_retrieval_score``).
-    - ``rerank_reason``: the model's words why, on the first node (``explain``).
+    - ``rerank_reason``: the model's words why, on the first node (``explain``). Candidates that it calls by
+      their numbers on the sheet, in brackets, are called by their places in this list: ``#1``.
+    - ``rerank_label``: the node's number on the sheet, if one sheet decided.
     - ``rerank_query_caption``: what the model saw in the query picture (``caption``).
     - ``rerank_audit``: what was right and wrong with the answers, see ``docs/reranking.md``.
     - ``rerank_confidence``: agreement of ``permutations`` orders, 0 to 1 (Kendall's W).

@@ -17,11 +17,12 @@ class RerankResult:
     Attributes:
         order: candidate indices, best first; all of them.
         scores: score of each place of ``order``, never rising.
-        reason: why the first is first, or None.
+        reason: why the first is first, or None. It calls candidates by labels.
         caption: caption of the query picture, or None.
         audits: one per answer, in the order asked.
         confidence: agreement of permutations in the last window, or None.
         query_shortened: whether the query's text was cut for the prompt.
+        labelled: candidate indices, that of label 1 first, in the last window.
     """
 
     order: tuple[int, ...]
@@ -31,6 +32,7 @@ class RerankResult:
     audits: tuple[Audit, ...]
     confidence: float | None
     query_shortened: bool = False
+    labelled: tuple[int, ...] = ()
 
 
 def without_model(candidates: Candidates, *, error: str | None = None, attempts: int = 0) -> RerankResult:
