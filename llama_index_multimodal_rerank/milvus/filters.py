@@ -54,6 +54,10 @@ _TRUTHS = {0: "false", 1: "true"}
 _NEGATIONS = {FilterOperator.NE: FilterOperator.EQ, FilterOperator.NIN: FilterOperator.IN}
 
 
+class FilterError(ValueError):
+    """A filter that Milvus cannot find the rows of; says what to write instead, nothing about the server."""
+
+
 def quoted(value: object) -> str:
     """Return a string as an expression that is equal to it, whatever is in it.
 
@@ -161,7 +165,7 @@ class FilterExpressions:
                 guard = "" if operator == FilterOperator.IS_EMPTY else self._guard(one.key)
                 return f"not ({guard}{match})"
         except ValueError as error:
-            raise ValueError(f"filter on {one.key!r}, {one.operator.name}: {error}") from None
+            raise FilterError(f"filter on {one.key!r}, {one.operator.name}: {error}") from None
         return match
 
     def _guard(self, key: str) -> str:

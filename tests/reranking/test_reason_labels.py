@@ -1,4 +1,4 @@
-"""A reason calls candidates by places in the list that its reader has, not by numbers on a sheet that nobody sees."""
+"""A reason calls candidates by places in the list that its reader has, not by numbers on an unseen sheet."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_labels_of_the_last_window_are_those_of_its_sheet(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("model", [Writes, lambda: Says("[6] is redder than [1].")])
 def test_labels_of_shuffled_sheets(tmp_path: Path, model: Any) -> None:
-    """One answer's reason is taken, or a sheet that was not shuffled is asked about: both name what was meant."""
+    """One answer's reason is taken, or a sheet in order is asked about: both name what was meant."""
     rerank = Phi3VisionRerank(model=model(), permutations=3, top_n=9)
     result = metadata_of(rerank.postprocess_nodes(shown(tmp_path, REDS), QUERY))
     assert result[0]["rerank_reason"] == "#1 is redder than #9."
