@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .agents.hit_list import HitListSynthesizer as HitListSynthesizer
+    from .agents.search_tool import ImageSearchTool as ImageSearchTool
     from .catalogue.duplicates import CollapseDuplicates as CollapseDuplicates
     from .catalogue.grouping import GroupByProduct as GroupByProduct
     from .catalogue.query_image import ExcludeQueryImage as ExcludeQueryImage
@@ -55,7 +57,9 @@ _DEFINED_IN = {
     "EmbeddingMismatchError": "milvus.store",
     "ExcludeQueryImage": "catalogue.query_image",
     "GroupByProduct": "catalogue.grouping",
+    "HitListSynthesizer": "agents.hit_list",
     "ImageLoadError": "images.sources",
+    "ImageSearchTool": "agents.search_tool",
     "ImageText": "schema.image_text",
     "ImageTextNode": "schema.nodes",
     "ImageTextQuery": "schema.query",
