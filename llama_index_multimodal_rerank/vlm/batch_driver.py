@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .calls import MAX_PARALLEL_CALLS, ModelCall, ModelCallError, ModelCalls, Result, execute
+from .calls import ModelCall, ModelCallError, ModelCalls, Result, execute
 from .driver import arun_calls, run_calls
 from .protocols import AsyncModel, BatchGeneratingModel, VisionLanguageModel
 from .shared_calls import ask_together, part_of, share_key
+from .side_by_side import MAX_PARALLEL_CALLS
 
 SIDE_BY_SIDE = min(8, os.cpu_count() or 1)
 """Queries whose pictures are read and whose sheets are drawn at once."""

@@ -7,10 +7,8 @@ of its reply: ``texts = yield from ask(Generate(...))`` is a list of strings.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -33,12 +31,9 @@ from .protocols import (
     VisionLanguageModel,
 )
 from .replies import ReplyError, check_count, check_logprobs, check_ranking, check_text
-
-MAX_PARALLEL_CALLS = 8
-"""Calls of a remote model under way at once, for one query."""
+from .side_by_side import aside_by_side, side_by_side
 
 Reply = TypeVar("Reply")
-Prompt = TypeVar("Prompt", bound=ImagePrompt)
 Result = TypeVar("Result")
 
 
@@ -122,7 +117,7 @@ class Generate(ModelCall[list[str]]):
                 return model.generate_json(prompt.images, prompt.prompt, schema=self.schema)
             return model.generate(prompt.images, prompt.prompt, max_new_tokens=self.max_new_tokens)
 
-        return _side_by_side(model, one, self.prompts)
+        return side_by_side(model, one, self.prompts)
 
     async def asend(self, model: VisionLanguageModel) -> Any:
         """As :meth:`send`; a remote model is asked by its own coroutines."""
@@ -134,7 +129,7 @@ class Generate(ModelCall[list[str]]):
                 return await model.agenerate_json(prompt.images, prompt.prompt, schema=self.schema)
             return await model.agenerate(prompt.images, prompt.prompt, max_new_tokens=self.max_new_tokens)
 
-        return await _aside_by_side(one, self.prompts)
+        return await aside_by_side(one, self.prompts)
 
     def check(self, reply: Any) -> list[str]:
         """Return as many texts as there are prompts."""
@@ -163,12 +158,12 @@ class ScoreAnswers(RequestsCall[list[list[float]]]):
     def send(self, model: VisionLanguageModel) -> Any:
         """Ask an :class:`AnswerScoringModel` several at once."""
         assert isinstance(model, AnswerScoringModel)  # noqa: S101 (for the type checker)
-        return _side_by_side(model, model.score_answer, self.requests)
+        return side_by_side(model, model.score_answer, self.requests)
 
     async def asend(self, model: VisionLanguageModel) -> Any:
         """As :meth:`send`, by the model's own coroutines."""
         assert isinstance(model, AnswerScoringModel)  # noqa: S101 (for the type checker)
-        return await _aside_by_side(model.ascore_answer, self.requests)
+        return await aside_by_side(model.ascore_answer, self.requests)
 
     def check(self, reply: Any) -> list[list[float]]:
         """Return a number for every label."""
@@ -265,27 +260,6 @@ class RankPrefilled(RequestsCall[list[LabelRanking]]):
         """Return rankings in the orders that were asked for."""
         asked = zip(check_count(reply, self.requests), self.requests, self.orders, strict=True)
         return [check_ranking(each, request, order) for each, request, order in asked]
-
-
-def _side_by_side(
-    model: VisionLanguageModel, one: Callable[[Prompt], Any], prompts: Sequence[Prompt]
-) -> list[Any]:
-    """Ask one prompt after the other; a remote model several at once."""
-    if len(prompts) == 1 or not isinstance(model, AsyncModel):
-        return [one(prompt) for prompt in prompts]
-    with ThreadPoolExecutor(MAX_PARALLEL_CALLS, thread_name_prefix="vlm") as pool:
-        futures = [pool.submit(contextvars.copy_context().run, one, each) for each in prompts]
-        return [future.result() for future in futures]
-
-
-async def _aside_by_side(one: Callable[[Prompt], Awaitable[Any]], prompts: Sequence[Prompt]) -> list[Any]:
-    gate = asyncio.Semaphore(MAX_PARALLEL_CALLS)
-
-    async def gated(prompt: Prompt) -> Any:
-        async with gate:
-            return await one(prompt)
-
-    return list(await asyncio.gather(*map(gated, prompts)))
 
 
 def execute(model: VisionLanguageModel, call: ModelCall[Reply]) -> Reply:
