@@ -52,7 +52,7 @@ def test_quickstart(tmp_path: Path, catalogue: Path) -> None:
     assert lists[0][0][4].endswith(" leopard phone case")
     assert lists[1][0][4].endswith(" stripes umbrella")
     assert lists[2][0][4].endswith(" brick backpack")
-    assert output.count("  Its reason: [") == 3
+    assert output.count("  Its reason: #") == 3
 
     picture = Image.open(tmp_path / "example-output" / "results.png")
     assert picture.width > picture.height > 1000  # two rows of pictures a query

@@ -41,7 +41,7 @@ ours = globals()[parent]() if parent != "nothing" else None
 pid = os.fork()
 if pid:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-signal.alarm(60)  # ends a child that waits for ever
+signal.alarm(180)  # ends a child that waits for ever
 torch.set_num_threads(int(threads))
 try:
     theirs = globals()[child]()
