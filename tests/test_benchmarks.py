@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks import _common
+from benchmarks import _common, reasons
 from benchmarks._python_share import without_decoding, without_model
 from benchmarks._rerank_sides import panorama
 from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding, load_image
+from llama_index_multimodal_rerank.demo.drawing.looks import Look
 
 ROOT = Path(__file__).parent.parent
 CPU = ("--device", "cpu", "--dtype", "float32")
@@ -286,3 +287,23 @@ def test_the_median_call_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = {name: lambda name=name: order.append(name) for name in ("a", "b")}
     assert _common.alternate(calls, 3, torch.device("cpu")) == {"a": 2, "b": 20}
     assert order == ["a", "b"] * 3
+
+
+def test_reasons_are_held_against_what_is_shown() -> None:
+    said = {
+        "#1 comes closest: a phone case with leopard print.": ("#1", "phone case", "leopard", None),
+        "#2 comes closest: an umbrella.": ("#2", "umbrella", None, None),
+        "#1 is what was asked for: a red mug with no pattern.": ("#1", "mug", "plain", "red"),
+    }
+    for reason, expected in said.items():
+        assert tuple(reasons.read_reason(reason) or ()) == expected
+    for other in (None, "", "#1 comes closest: a mug", "#1 comes closest: a mug with this.", "a mug."):
+        assert reasons.read_reason(other) is None
+    looks = [Look("mug", "plain", "red"), Look("shoe", "dots", "red"), Look("mug", "dots", "blue")]
+    counts = reasons.count([*list(said)[2:], "#2 comes closest: a shoe.", "nonsense"], looks)
+    assert counts == {
+        "place": {"questions": 3, "named": 3, "right": 1},
+        "kind": {"questions": 3, "named": 3, "right": 2},
+        "surface": {"questions": 3, "named": 2, "right": 1},
+        "colour": {"questions": 3, "named": 2, "right": 1},
+    }
