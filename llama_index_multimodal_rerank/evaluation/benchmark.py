@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ..data.folders import ImageNodeList, load_image_nodes
 from ..schema.query import ImageTextQuery
-from .json_files import first_double
+from .json_files import Entry, first_double
 from .metrics import Metric
 
 IMAGE_ID_KEY = "image_id"
@@ -122,6 +122,24 @@ class Benchmark:
     def depth(self) -> int:
         """How many pictures of the whole gallery are ranked."""
         return max((each.depth for each in self.metrics if each.ranking == "gallery"), default=1)
+
+
+def each_id_once(key: str, read: Iterable[tuple[Entry, BenchmarkQuery]]) -> tuple[BenchmarkQuery, ...]:
+    """Return the queries of a file, if no two have one id.
+
+    Args:
+        key: what the file calls it.
+        read: entries, each with the query that was read from it.
+
+    Raises:
+        BenchmarkFileError: two have.
+    """
+    queries: dict[str, BenchmarkQuery] = {}
+    for entry, query in read:
+        if query.id_ in queries:
+            raise entry.error(f"the {key} {query.id_} is there already")
+        queries[query.id_] = query
+    return tuple(queries.values())
 
 
 def gallery_nodes(benchmark: Benchmark, *, show_progress: bool = False) -> ImageNodeList:

@@ -7,7 +7,7 @@ import string
 from pathlib import Path
 from typing import Literal
 
-from .benchmark import Benchmark, BenchmarkQuery, Gallery
+from .benchmark import Benchmark, BenchmarkQuery, Gallery, each_id_once
 from .files import check_present
 from .json_files import BenchmarkFileError, Entry, check_different, entries, read_json, shown
 from .metrics import average_precision_at, recall_at
@@ -66,17 +66,18 @@ def load_circo(
     info = coco / "annotations" / "image_info_unlabeled2017.json"
     files = _read_info(info, root) if info.is_file() else _list_pictures(root)
     annotations = folder / "annotations" / f"{split}.json"
-    queries: dict[str, BenchmarkQuery] = {}
-    for entry in entries(annotations, read_json(annotations, _WAY_OUT), _WAY_OUT):
-        query = _query(entry, files, caption, with_target=split == "val")
-        if query.id_ in queries:
-            raise entry.error(f"the id {query.id_} is there already")
-        queries[query.id_] = query
+    queries = each_id_once(
+        "id",
+        (
+            (entry, _query(entry, files, caption, with_target=split == "val"))
+            for entry in entries(annotations, read_json(annotations, _WAY_OUT), _WAY_OUT)
+        ),
+    )
     check_present(files, root)
     return Benchmark(
         name=NAME,
         split=split,
-        queries=tuple(queries.values()),
+        queries=queries,
         metrics=_METRICS,
         gallery=Gallery("COCO 2017 unlabeled", frozenset(files), files),
         reference="kept",

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from .benchmark import Benchmark, BenchmarkQuery, Gallery
+from .benchmark import Benchmark, BenchmarkQuery, Gallery, each_id_once
 from .files import check_present
 from .json_files import BenchmarkFileError, Entry, check_different, entries, read_json, shown
 from .metrics import recall_at, subset_recall_at
@@ -58,17 +58,18 @@ def load_cirr(
     if images is None and not root.is_dir():
         root = folder
     files = _read_split(folder / "image_splits" / f"split.{VERSION}.{split}.json", root)
-    queries: dict[str, BenchmarkQuery] = {}
-    for entry in entries(captions, read_json(captions, _WAY_OUT), _WAY_OUT):
-        query = _query(entry, files, with_target=split == "val")
-        if query.id_ in queries:
-            raise entry.error(f"the pairid {query.id_} is there already")
-        queries[query.id_] = query
+    queries = each_id_once(
+        "pairid",
+        (
+            (entry, _query(entry, files, with_target=split == "val"))
+            for entry in entries(captions, read_json(captions, _WAY_OUT), _WAY_OUT)
+        ),
+    )
     check_present(files, root)
     return Benchmark(
         name=NAME,
         split=split,
-        queries=tuple(queries.values()),
+        queries=queries,
         metrics=_METRICS,
         gallery=Gallery("all pictures of the split", frozenset(files), files),
         reference="removed",

@@ -21,7 +21,7 @@ from llama_index.core.prompts.mixin import PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from ..schema.annotations import annotated
-from ..vlm.counting import counted_questions
+from ..vlm.counting import counted_prompts
 from .adaptive_decision import Decision, PlanningReranker, Rules, decide
 from .batch import BATCH_SIZE, Asked, RerankBatchError, all_results, check_batch_size, progress_bar
 from .budget import CallBudget
@@ -255,12 +255,12 @@ class AdaptiveRerank(BaseNodePostprocessor):
     @contextmanager
     def _charged(self, decisions: Sequence[Decision]) -> Iterator[None]:
         """Have the budget charged with the calls that are made inside, also if they fail."""
-        with counted_questions() as counted:
+        with counted_prompts() as counted:
             try:
                 yield
             finally:
                 known = isinstance(self.reranker, PlanningReranker)
-                calls = counted.questions if known else sum(each.planned for each in decisions)
+                calls = counted.prompts if known else sum(each.planned for each in decisions)
                 if self.budget is not None:
                     taken = [each.taken for each in decisions if each.taken is not None]
                     self.budget.settle(taken, calls)

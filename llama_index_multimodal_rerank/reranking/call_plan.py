@@ -1,4 +1,4 @@
-"""How many questions the algorithm will ask, before it asks the first."""
+"""How many prompts the algorithm will ask, before it asks the first."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from .listwise import ListwiseReranker
 from .windows import sliding_windows
 
 
-def planned_questions(reranker: ListwiseReranker, num_candidates: int, *, query_picture: bool) -> int:
-    """Return how many questions are asked, if every answer is good and no caption is known.
+def planned_prompts(reranker: ListwiseReranker, num_candidates: int, *, query_picture: bool) -> int:
+    """Return how many prompts are asked, if every answer is good and no caption is known.
 
     Args:
         reranker: the algorithm, with its settings.
@@ -17,14 +17,14 @@ def planned_questions(reranker: ListwiseReranker, num_candidates: int, *, query_
     """
     options = reranker.options
     spans = sliding_windows(num_candidates, options.window, options.stride)
-    questions = 0
+    prompts = 0
     for start, end in spans if num_candidates else []:
         explain = options.explain and start == 0
         if end - start == 1 and not explain:  # there is nothing to order
             continue
-        questions += options.permutations
+        prompts += options.permutations
         if explain:
-            questions += reranker.strategy.questions_for_reason(
+            prompts += reranker.strategy.prompts_for_reason(
                 options.permutations, prefills=isinstance(reranker.model, PrefillingModel)
             )
-    return questions + int(bool(questions) and query_picture and options.caption)
+    return prompts + int(bool(prompts) and query_picture and options.caption)

@@ -27,7 +27,7 @@ from ..vlm.resolve import resolve_model
 from ..vlm.retry_budget import share_retries
 from .asked import AskedBatch, AskedQuery
 from .batch import BATCH_SIZE, all_results, parts, progress_bar, retry_budget
-from .call_plan import planned_questions
+from .call_plan import planned_prompts
 from .candidates import Candidates, read_query
 from .listwise import ListwiseReranker
 from .metadata import annotated_nodes
@@ -201,7 +201,7 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
             query: the query; its picture is not read.
         """
         has_picture = query_image(query) is not None
-        return planned_questions(self._reranker(), num_candidates, query_picture=has_picture)
+        return planned_prompts(self._reranker(), num_candidates, query_picture=has_picture)
 
     # -- prompts ------------------------------------------------------------------------------
 

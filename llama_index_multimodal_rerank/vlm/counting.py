@@ -1,4 +1,4 @@
-"""How many questions models are asked, counted where they are asked."""
+"""How many prompts models are asked, counted where they are asked."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 
-class QuestionCount:
+class PromptCount:
     """A count that threads may add to.
 
     Attributes:
-        questions: pictures with a prompt that a model was given to answer. One that is asked for again counts
+        prompts: pictures with words that a model was given to answer. One that is asked for again counts
             again, unless the model itself asks its server again.
     """
 
     def __init__(self) -> None:
-        self.questions = 0
+        self.prompts = 0
         self._lock = threading.Lock()
 
-    def add(self, questions: int) -> None:
+    def add(self, prompts: int) -> None:
         """Count some more."""
         with self._lock:
-            self.questions += questions
+            self.prompts += prompts
 
 
-_counts: ContextVar[tuple[QuestionCount, ...]] = ContextVar("question_counts", default=())
+_counts: ContextVar[tuple[PromptCount, ...]] = ContextVar("prompt_counts", default=())
 # Threads and tasks that a driver starts get a copy of the context, which holds the same counts.
 
 
 @contextmanager
-def counted_questions() -> Iterator[QuestionCount]:
+def counted_prompts() -> Iterator[PromptCount]:
     """Count what is asked inside, in the threads and tasks started there as well."""
-    own = QuestionCount()
+    own = PromptCount()
     token = _counts.set((*_counts.get(), own))
     try:
         yield own
@@ -41,7 +41,7 @@ def counted_questions() -> Iterator[QuestionCount]:
         _counts.reset(token)
 
 
-def count(questions: int) -> None:
+def count(prompts: int) -> None:
     """Tell all that count here."""
     for each in _counts.get():
-        each.add(questions)
+        each.add(prompts)

@@ -28,7 +28,7 @@ from llama_index_multimodal_rerank import (
     image_node,
 )
 from llama_index_multimodal_rerank.reranking import adaptive
-from llama_index_multimodal_rerank.vlm.counting import counted_questions
+from llama_index_multimodal_rerank.vlm.counting import counted_prompts
 from llama_index_multimodal_rerank.vlm.protocols import LabelScores
 
 QUERY = QueryBundle("redder")
@@ -260,20 +260,20 @@ def test_what_is_planned_is_what_is_asked(model, strategy, explain, permutations
     )
     for n in (1, 5):
         query = ImageTextQuery("redder", image=Image.new("RGB", (9 + n, 9)))  # not captioned yet
-        with counted_questions() as counted:
+        with counted_prompts() as counted:
             reranker.postprocess_nodes(many(n), query)
-        assert counted.questions == reranker.planned_calls(n, query), n
+        assert counted.prompts == reranker.planned_calls(n, query), n
     assert reranker.planned_calls(0, query) == 0
 
 
 @pytest.mark.parametrize("model", [TextModel, ConstrainedTextModel])
 async def test_threads_and_tasks_are_counted(model):
     reranker = Phi3VisionRerank(model=model(), top_n=9, explain=False)
-    with counted_questions() as counted:
+    with counted_prompts() as counted:
         await reranker.apostprocess_nodes(many(3), QUERY)
         await reranker.arerank_batch([(many(3), QUERY)] * 3)
         reranker.rerank_batch([(many(3), QUERY)] * 2)
-    assert counted.questions == 1 + 3 + 2
+    assert counted.prompts == 1 + 3 + 2
 
 
 def test_some_costs_by_hand():
@@ -291,18 +291,18 @@ def test_some_costs_by_hand():
 def test_counts_of_a_batch_are_those_of_its_queries():
     model = ConstrainedTextModel()
     reranker = Phi3VisionRerank(model=model, explain=False)
-    with counted_questions() as outer, counted_questions() as counted:
+    with counted_prompts() as outer, counted_prompts() as counted:
         reranker.rerank_batch([(many(3), QUERY)] * 5, batch_size=4)
-    assert counted.questions == outer.questions == 5
+    assert counted.prompts == outer.prompts == 5
     assert [size for size, *_ in model.batches] == [4, 1]
 
 
 def test_a_sheet_that_was_read_for_several_queries_is_not_counted_again_for_their_reasons():
     model = BatchPrefillingTextModel()
-    with counted_questions() as counted:
+    with counted_prompts() as counted:
         Phi3VisionRerank(model=model, strategy="first_token").rerank_batch([(many(3), QUERY)] * 4)
     assert model.read == 4
-    assert counted.questions == 4
+    assert counted.prompts == 4
 
 
 def test_a_query_may_cost_so_much():

@@ -49,7 +49,7 @@ class AnsweredFirstToken(RankingStrategy):
         """Ask for the reason of an order."""
         return self._reason(draw(), ranking.order)
 
-    def questions_for_reason(self, sheets: int, *, prefills: bool) -> int:
+    def prompts_for_reason(self, sheets: int, *, prefills: bool) -> int:
         """One: a server does not go on from what it has read."""
         return 1
 

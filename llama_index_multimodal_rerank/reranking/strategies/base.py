@@ -37,8 +37,8 @@ class RankingStrategy(ABC):
         yield from ()  # no model is asked
         return ranking.reason
 
-    def questions_for_reason(self, sheets: int, *, prefills: bool) -> int:
-        """Return how many questions a reason takes, besides one for each sheet.
+    def prompts_for_reason(self, sheets: int, *, prefills: bool) -> int:
+        """Return how many prompts a reason takes, besides one for each sheet.
 
         Args:
             sheets: how many sheets of a window are ranked.

@@ -37,6 +37,6 @@ class ConstrainedList(RankingStrategy):
         """Have the order written, and the reason after it."""
         return write_reason(draw(), ranking.order, max_new_tokens=self.max_new_tokens)
 
-    def questions_for_reason(self, sheets: int, *, prefills: bool) -> int:
+    def prompts_for_reason(self, sheets: int, *, prefills: bool) -> int:
         """It follows the list of one sheet; the order of several is written anew."""
         return int(sheets > 1)

@@ -45,7 +45,7 @@ class FirstToken(RankingStrategy):
             return None
         return (yield from write_reason(draw(), ranking.order, max_new_tokens=self.max_new_tokens))
 
-    def questions_for_reason(self, sheets: int, *, prefills: bool) -> int:
+    def prompts_for_reason(self, sheets: int, *, prefills: bool) -> int:
         """One, unless it goes on from the one sheet that was read."""
         return int(self.writes_reasons and (sheets > 1 or not prefills))
 
