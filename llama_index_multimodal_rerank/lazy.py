@@ -1,7 +1,8 @@
 """A value made on first use, once, under any number of threads.
 
 A model among them: in a process forked after one was loaded, the threads that torch computes in do not exist,
-and the first operation waits for them for ever. That is an error here, unless torch computes in one thread.
+and the first operation waits for them for ever. With one thread it may still do so, in MKL, which keeps
+account of the memory of threads that are gone. Both are an error here.
 """
 
 from __future__ import annotations
@@ -24,15 +25,12 @@ class ForkedProcessError(RuntimeError):
 def _check_not_forked() -> None:
     if _loaded_in is None or _loaded_in == (process := os.getpid()):
         return
-    import torch
-
-    if torch.get_num_threads() > 1:
-        raise ForkedProcessError(
-            f"Process {process} was forked from process {_loaded_in} after that had loaded a model. Torch's "
-            f"{torch.get_num_threads()} threads do not exist here, and computing would wait for them for "
-            "ever. Load models only after the fork (gunicorn: without --preload), start processes with "
-            "multiprocessing.get_context('spawn'), or call torch.set_num_threads(1) in them first."
-        )
+    raise ForkedProcessError(
+        f"Process {process} was forked from process {_loaded_in} after that had loaded a model. The threads "
+        "that torch computes in do not exist here, and computing might wait for them for ever. Load models "
+        "only after the fork (gunicorn: without --preload), or start processes with "
+        "multiprocessing.get_context('spawn')."
+    )
 
 
 class Lazy(Generic[T]):
@@ -73,8 +71,7 @@ class LazyModel(Lazy[T]):
         """As :meth:`Lazy.get`.
 
         Raises:
-            ForkedProcessError: this process was forked from one that had loaded a model, and torch computes
-                in more than one thread.
+            ForkedProcessError: this process was forked from one that had loaded a model.
         """
         global _loaded_in
         _check_not_forked()

@@ -1,4 +1,4 @@
-"""Models in forked processes: they answer, or say what to do instead; they never wait for ever."""
+"""Models in forked processes: they answer or say what to do instead, and never wait for ever."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doe
 
 CHILD = """
 import os, signal, sys
-import numpy as np
 import torch
 from PIL import Image
 from llama_index.core.schema import NodeWithScore
@@ -37,16 +36,16 @@ def rerank(model=Phi3VisionRerank(model=LocalPhi3Vision("demo", **options))):
     return sorted(hit.node.metadata['place'] for hit in found)
 
 parent, child, threads = sys.argv[1:]
-ours = globals()[parent]() if parent != "nothing" else None
+if parent != "nothing":
+    globals()[parent]()
 pid = os.fork()
 if pid:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 signal.alarm(180)  # ends a child that waits for ever
 torch.set_num_threads(int(threads))
 try:
-    theirs = globals()[child]()
-    close = ours is not None and np.allclose(theirs, ours, rtol=0, atol=1e-5)  # rounding follows the threads
-    print("equal" if close else "made")
+    globals()[child]()
+    print("made")
 except Exception as error:
     print(type(error).__name__, error)
 sys.stdout.flush()
@@ -71,15 +70,12 @@ def run(parent: str, child: str, threads: int) -> str:
     ("parent", "child"),
     [("embed", "embed"), ("embed", "embed_with_another"), ("rerank", "rerank"), ("rerank", "embed")],
 )
-def test_a_forked_child_says_what_to_do_instead(parent: str, child: str) -> None:
-    said = run(parent, child, threads=2)
+@pytest.mark.parametrize("threads", [1, 2])  # with one thread, MKL waited for ever in one of six children
+def test_a_forked_child_says_what_to_do_instead(parent: str, child: str, threads: int) -> None:
+    said = run(parent, child, threads)
     assert said.startswith("ForkedProcessError Process ")
-    for way_out in ("torch.set_num_threads(1)", "'spawn'", "--preload"):
+    for way_out in ("'spawn'", "--preload"):
         assert way_out in said
-
-
-def test_a_forked_child_computes_in_one_thread() -> None:
-    assert run("embed", "embed", threads=1) == "equal"
 
 
 def test_a_child_forked_before_any_model_was_loaded_computes_in_all_threads() -> None:
