@@ -22,7 +22,7 @@ from .result import RerankResult, retrieval_scores, unreadable_last, without_mod
 from .sheet_layout import largest_picture_side
 from .sheet_request import describe_answer, sheet_request
 from .shortening import Shortener
-from .strategies.base import RankingStrategy
+from .strategies.base import RankingStrategy, without_reason
 from .windows import sliding_windows
 
 logger = logging.getLogger(__name__)
@@ -162,8 +162,10 @@ class ListwiseReranker:
         if explain and len(shuffles) > 1:
             drawn = dict(zip(map(tuple, shuffles), requests, strict=True))
             unshuffled = drawn.get(tuple(range(n)))  # whose sheet the model has seen
-            reason = yield from self.strategy.explain(ranking, lambda: unshuffled or draw(range(n)))
+            explaining = self.strategy.explain(ranking, lambda: unshuffled or draw(range(n)))
+            reason, lost = yield from without_reason(explaining)
             ranking = replace(ranking, reason=reason)
+            rankings[0] = replace(rankings[0], audit=replace(rankings[0].audit, reason_error=lost))
         return ranking, [each.audit for each in rankings]
 
 

@@ -62,4 +62,6 @@ def _audit_dict(outcome: RerankResult, candidates: Candidates) -> dict[str, Any]
     if len(audits) == 1:
         return {**audits[0].to_dict(), **cut}
     bad = [audit.to_dict() for audit in audits if not audit.clean]
-    return {"answers": len(audits), "clean": len(audits) - len(bad), "not_clean": bad, **cut}
+    summary = {"answers": len(audits), "clean": len(audits) - len(bad), "not_clean": bad, **cut}
+    lost = [audit.reason_error for audit in audits if audit.reason_error]
+    return {**summary, "reason_error": lost[0]} if lost else summary

@@ -55,6 +55,7 @@ class Audit:
         attempts: answers asked for, more than 1 after ``"retry"``; without an answer, how often one was asked
             for.
         error: what went wrong, where there was no answer to audit.
+        reason_error: why there is no reason, where the order is known and the call for its reason failed.
         answer: the beginning of the answer, where it was not clean.
         finish_reason: why the answer ends, in the server's words, if it says so.
         refusal: the beginning of the model's or server's words for not answering, if there are any.
@@ -71,6 +72,7 @@ class Audit:
     action: Literal["none", "repaired", "retrieval_order"] = "none"
     attempts: int = 1
     error: str | None = None
+    reason_error: str | None = None
     answer: str | None = None
     finish_reason: str | None = None
     refusal: str | None = None

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from .calls import ModelCall, ModelCalls, Result, aexecute, execute
+from .calls import ModelCall, ModelCallError, ModelCalls, Result, aexecute, execute
 from .protocols import VisionLanguageModel
 
 
@@ -21,13 +21,19 @@ class _Finished(Generic[Result]):
 def run_calls(model: VisionLanguageModel, calls: ModelCalls[Result]) -> Result:
     """Ask a model what an algorithm wants to know, and return the algorithm's result.
 
+    A call that fails is raised in the algorithm, which may go on without the reply.
+
     Raises:
-        ModelCallError: a call failed.
+        ModelCallError: a call failed, and the algorithm cannot do without it.
     """
     with closing(calls):
         step = _advance(calls, None)
         while not isinstance(step, _Finished):
-            step = _advance(calls, execute(model, step))
+            try:
+                reply: Any = execute(model, step)
+            except ModelCallError as error:
+                reply = error
+            step = _advance(calls, reply)
     return step.result
 
 
@@ -36,14 +42,17 @@ async def arun_calls(model: VisionLanguageModel, calls: ModelCalls[Result]) -> R
     # No closing here: after a cancellation a thread may still be at work in the generator.
     step = await asyncio.to_thread(_advance, calls, None)
     while not isinstance(step, _Finished):
-        reply = await aexecute(model, step)
+        try:
+            reply: Any = await aexecute(model, step)
+        except ModelCallError as error:
+            reply = error
         step = await asyncio.to_thread(_advance, calls, reply)
     return step.result
 
 
 def _advance(calls: ModelCalls[Result], reply: Any) -> ModelCall[Any] | _Finished[Result]:
-    """Go on to the next call, or to the end."""
+    """Go on to the next call, or to the end, with a reply or the failure of a call."""
     try:
-        return calls.send(reply)
+        return calls.throw(reply) if isinstance(reply, ModelCallError) else calls.send(reply)
     except StopIteration as stop:
         return _Finished(stop.value)

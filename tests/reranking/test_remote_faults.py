@@ -6,7 +6,6 @@ import json
 import logging
 import pickle
 import socket
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +13,8 @@ import pytest
 from llama_index.core.base.llms import types as llm_types
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.schema import ImageNode, NodeWithScore
-from PIL import Image
 from support.openai_server import OpenAICompatible, OpenAIServer
+from support.red_pictures import BEST_FIRST, RETRIEVED
 from support.vlm_doubles import ConstrainedTextModel, Scripted, TextModel
 
 from llama_index_multimodal_rerank import (
@@ -23,13 +22,10 @@ from llama_index_multimodal_rerank import (
     LlamaIndexVLM,
     ModelCallError,
     Phi3VisionRerank,
-    image_node,
 )
-from llama_index_multimodal_rerank.vlm import retries
 
-REDS = [20, 200, 90, 150, 60, 230]
-BEST_FIRST = ["5", "1", "3", "2", "4", "0"]
-RETRIEVED = [str(i) for i in range(6)]
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 NO_CHOICES = (200, {"choices": []})
 NULL_CHOICES = (200, {"choices": None, "error": {"message": "overloaded"}})
 FILTERED = (400, {"error": {"code": "content_filter", "message": "The response was filtered"}})
@@ -37,26 +33,6 @@ UNNAMED = (400, {"error": {"message": "invalid request"}})
 NAMED = (400, {"error": {"message": "Unknown parameter: 'response_format'."}})
 
 kinds = pytest.mark.parametrize("kind", ["sync", "async"])
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "_backoff", lambda state: 0.0)
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> list[NodeWithScore]:
-    nodes = []
-    for i, red in enumerate(REDS):
-        Image.new("RGB", (40, 30), (red, 100, 250 - red)).save(tmp_path / f"{i}.png")
-        nodes.append(NodeWithScore(node=image_node(tmp_path / f"{i}.png", id_=str(i)), score=0.9 - i / 100))
-    return nodes
-
-
-@pytest.fixture
-def query(tmp_path: Path) -> ImageTextQuery:
-    Image.new("RGB", (40, 30), (10, 20, 30)).save(tmp_path / "query.png")
-    return ImageTextQuery("redder", image_path=str(tmp_path / "query.png"))
 
 
 def reranker(model: LlamaIndexVLM, **kwargs: Any) -> Phi3VisionRerank:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 from llama_index.core.schema import NodeWithScore
-from PIL import Image
 from support.openai_server import OpenAICompatible
+from support.red_pictures import BEST_FIRST, REDS, RETRIEVED
 from support.vllm_server import VLLMClient, VLLMServer, completion
 
 from llama_index_multimodal_rerank import (
@@ -17,43 +16,15 @@ from llama_index_multimodal_rerank import (
     LlamaIndexVLM,
     ModelCallError,
     Phi3VisionRerank,
-    image_node,
 )
 from llama_index_multimodal_rerank.reranking.ranking import BadAnswerError
-from llama_index_multimodal_rerank.vlm import retries
 
-REDS = [20, 200, 90, 150, 60, 230]
-BEST_FIRST = ["5", "1", "3", "2", "4", "0"]
-RETRIEVED = [str(i) for i in range(6)]
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 LOGPROBS = {str(label): red / 16 for label, red in enumerate(REDS, start=1)}
 
 kinds = pytest.mark.parametrize("kind", ["sync", "async"])
 strategies = pytest.mark.parametrize("strategy", ["first_token", "listwise"])
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "_backoff", lambda state: 0.0)
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> list[NodeWithScore]:
-    nodes = []
-    for i, red in enumerate(REDS):
-        Image.new("RGB", (40, 30), (red, 100, 250 - red)).save(tmp_path / f"{i}.png")
-        nodes.append(NodeWithScore(node=image_node(tmp_path / f"{i}.png", id_=str(i)), score=0.9 - i / 100))
-    return nodes
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> str:
-    Image.new("RGB", (40, 30), (10, 20, 30)).save(tmp_path / "query.png")
-    return str(tmp_path / "query.png")
-
-
-@pytest.fixture
-def query(picture: str) -> ImageTextQuery:
-    return ImageTextQuery("redder", image_path=picture)
 
 
 def reranker(server: VLLMServer, *, raw: bool = True, timeout: float = 20.0, **settings: Any) -> Any:
@@ -242,6 +213,27 @@ async def test_answers_that_begin_with_no_label(
     found = audit(result)
     assert (found["action"], found["listed"], found["source"]) == ("retrieval_order", 0, "first_token")
     assert found["answer"].startswith(begins)
+
+
+@kinds
+@pytest.mark.parametrize("permutations", [1, 3])
+@pytest.mark.parametrize("batched", [False, True])
+async def test_a_ranking_stands_without_its_reason(
+    nodes: Any, query: Any, kind: str, permutations: int, batched: bool
+) -> None:
+    with VLLMServer(fails={r"The ranking is \[": (500, {"error": {"message": "out of memory"}})}) as server:
+        rerank = reranker(server, strategy="first_token", permutations=permutations, max_retries=1)
+        if not batched:
+            result = await ranked(rerank, nodes, query, kind)
+        elif kind == "sync":
+            (result,) = rerank.rerank_batch([(nodes, query)])
+        else:
+            (result,) = await rerank.arerank_batch([(nodes, query)])
+
+    assert ids(result) == BEST_FIRST
+    assert "rerank_reason" not in result[0].node.metadata
+    assert "500 Internal Server Error" in audit(result)["reason_error"]
+    assert "error" not in audit(result)
 
 
 # -- servers and classes without log-probabilities --------------------------------------------

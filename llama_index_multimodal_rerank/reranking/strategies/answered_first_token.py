@@ -11,7 +11,7 @@ from ...vlm.protocols import ImagePrompt, RankRequest
 from ..answer_drafts import answers
 from ..prompts import first_label_format, reason_prompt
 from ..ranking import Audit, BadAnswerError, OnBadAnswer, Ranking, apply_policy
-from .base import RankingStrategy
+from .base import RankingStrategy, without_reason
 from .first_token import ranking_from_logprobs
 
 
@@ -42,8 +42,8 @@ class AnsweredFirstToken(RankingStrategy):
         rankings = [self._ranking(each) for each in scores]
         if not explain or len(requests) > 1 or rankings[0].audit.action == "retrieval_order":
             return rankings
-        reason = yield from self._reason(requests[0], rankings[0].order)
-        return [replace(rankings[0], reason=reason)]
+        reason, lost = yield from without_reason(self._reason(requests[0], rankings[0].order))
+        return [replace(rankings[0], reason=reason, audit=replace(rankings[0].audit, reason_error=lost))]
 
     def explain(self, ranking: Ranking, draw: Callable[[], RankRequest]) -> ModelCalls[str | None]:
         """Ask for the reason of an order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from ...vlm.calls import ModelCalls, RankLabels, ask
+from ...vlm.calls import ModelCallError, ModelCalls, RankLabels, ask
 from ...vlm.protocols import PrefilledRequests, RankRequest
 from ..ranking import Ranking
 
@@ -33,6 +33,9 @@ class RankingStrategy(ABC):
         Args:
             ranking: the order, with the reason of such an answer.
             draw: makes a sheet on which label i is the candidate i of ``ranking``.
+
+        Raises:
+            ModelCallError: the model gave no answer.
         """
         yield from ()  # no model is asked
         return ranking.reason
@@ -45,6 +48,14 @@ class RankingStrategy(ABC):
             prefills: whether the model can go on from what it has read.
         """
         return 0
+
+
+def without_reason(asking: ModelCalls[str | None]) -> ModelCalls[tuple[str | None, str | None]]:
+    """Return a reason, and None; or None, and why there is none: a ranking stands without its reason."""
+    try:
+        return (yield from asking), None
+    except ModelCallError as error:
+        return None, str(error)
 
 
 def write_reason(
