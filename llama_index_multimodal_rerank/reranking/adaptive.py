@@ -15,41 +15,33 @@ from llama_index.core.bridge.pydantic import (
     field_validator,
 )
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts.mixin import PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from ..schema.annotations import annotated
 from ..vlm.counting import counted_prompts
+from ..vlm.retry_budget import RetryBudget, share_retries, shared_budget
 from .adaptive_decision import Decision, PlanningReranker, Rules, decide
-from .batch import BATCH_SIZE, Asked, RerankBatchError, all_results, check_batch_size, progress_bar
+from .batch import (
+    BATCH_SIZE,
+    Asked,
+    Result,
+    all_results,
+    check_batch_size,
+    failures_of_batch,
+    progress_bar,
+    retry_budget,
+)
 from .budget import CallBudget
 from .candidates import Candidates
+from .events import RerankSkippedEvent
 from .margins import FIRST_TWO, Places, check_places
 from .metadata import annotated_nodes
+from .postprocessor import Phi3VisionRerank
 from .result import without_model
 
 dispatcher = get_dispatcher(__name__)
-
-Result = list[NodeWithScore] | Exception
-
-
-class RerankSkippedEvent(BaseEvent):
-    """Fired by :class:`AdaptiveRerank` where it does not rerank.
-
-    Attributes:
-        query_str: words of the query.
-        details: why, as in the audit.
-    """
-
-    query_str: str
-    details: dict[str, Any]
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Name of the event."""
-        return "RerankSkippedEvent"
 
 
 class AdaptiveRerank(BaseNodePostprocessor):
@@ -172,18 +164,29 @@ class AdaptiveRerank(BaseNodePostprocessor):
     # -- many queries -------------------------------------------------------------------------
 
     def rerank_batch(
-        self, queries: Sequence[Asked], *, batch_size: int = BATCH_SIZE, show_progress: bool | None = None
+        self,
+        queries: Sequence[Asked],
+        *,
+        batch_size: int = BATCH_SIZE,
+        retries: int | None = None,
+        show_progress: bool | None = None,
     ) -> list[list[NodeWithScore]]:
         """As ``Phi3VisionRerank.rerank_batch``; only queries that are reranked take places in its batches.
 
         They are decided on in their order. A reranker without ``rerank_batch`` is asked query by query.
+
+        Raises:
+            ValueError: ``batch_size`` is below 1, or ``retries`` below 0, or given for a reranker that is no
+                ``Phi3VisionRerank`` with the model of a server.
+            RerankBatchError: queries failed; see ``Phi3VisionRerank.rerank_batch``.
         """
         batch = getattr(self.reranker, "rerank_batch", None)
         results: dict[int, Result] = {}
-        with progress_bar(len(queries), show_progress) as progress:
+        budget = self._retries(len(queries), retries)
+        with progress_bar(len(queries), show_progress) as progress, share_retries(budget):
             for part in self._parts(queries, batch_size, results, progress):
                 decisions = list(part.values())
-                with self._charged(decisions), _failures_of_batch() as ranked:
+                with self._charged(decisions), failures_of_batch() as ranked:
                     if batch is None:
                         ranked += map(self._alone, decisions)
                     else:
@@ -193,15 +196,21 @@ class AdaptiveRerank(BaseNodePostprocessor):
         return all_results([results[number] for number in range(len(queries))])
 
     async def arerank_batch(
-        self, queries: Sequence[Asked], *, batch_size: int = BATCH_SIZE, show_progress: bool | None = None
+        self,
+        queries: Sequence[Asked],
+        *,
+        batch_size: int = BATCH_SIZE,
+        retries: int | None = None,
+        show_progress: bool | None = None,
     ) -> list[list[NodeWithScore]]:
         """As :meth:`rerank_batch`, without blocking the event loop."""
         batch = getattr(self.reranker, "arerank_batch", None)
         results: dict[int, Result] = {}
-        with progress_bar(len(queries), show_progress) as progress:
+        budget = self._retries(len(queries), retries)
+        with progress_bar(len(queries), show_progress) as progress, share_retries(budget):
             for part in self._parts(queries, batch_size, results, progress):
                 decisions = list(part.values())
-                with self._charged(decisions), _failures_of_batch() as ranked:
+                with self._charged(decisions), failures_of_batch() as ranked:
                     if batch is None:
                         ranked += [await self._aalone(each) for each in decisions]
                     else:
@@ -209,6 +218,17 @@ class AdaptiveRerank(BaseNodePostprocessor):
                         ranked += await batch(asked, batch_size=batch_size, show_progress=False)
                 results.update(zip(part, map(self._result, decisions, ranked), strict=True))
         return all_results([results[number] for number in range(len(queries))])
+
+    def _retries(self, num_queries: int, retries: int | None) -> RetryBudget | None:
+        """Return the retries that all parts share."""
+        if isinstance(self.reranker, Phi3VisionRerank):
+            return retry_budget(num_queries, retries, model=self.reranker.vision_language_model)
+        if retries is not None:
+            raise ValueError(
+                f"retries={retries} is for Phi3VisionRerank with the model of a server; "
+                f"{type(self.reranker).__name__} has its own, leave it out"
+            )
+        return shared_budget()
 
     def _parts(
         self, queries: Sequence[Asked], batch_size: int, results: dict[int, Result], progress: Any
@@ -294,18 +314,6 @@ class AdaptiveRerank(BaseNodePostprocessor):
     def _top_n(self, decision: Decision) -> int:
         top_n = getattr(self.reranker, "top_n", None)
         return len(decision.candidates) if top_n is None else int(top_n)
-
-
-@contextmanager
-def _failures_of_batch() -> Iterator[list[Result]]:
-    """Have the list that is yielded hold results and exceptions, if a batch fails in it."""
-    results: list[Result] = []
-    try:
-        yield results
-    except RerankBatchError as error:
-        results[:] = [
-            error.errors[number] if each is None else each for number, each in enumerate(error.results)
-        ]
 
 
 def _with_details(hit: NodeWithScore, details: dict[str, Any], *, keep_audit: bool = True) -> NodeWithScore:

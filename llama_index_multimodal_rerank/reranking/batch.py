@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from ..vlm.protocols import AsyncModel, VisionLanguageModel
-from ..vlm.retry_budget import RetryBudget
+from ..vlm.retry_budget import RetryBudget, shared_budget
 
 BATCH_SIZE = 8
 """Queries whose pictures are in memory together."""
@@ -36,6 +37,7 @@ class RerankBatchError(RuntimeError):
 
 
 Asked = tuple[Sequence[NodeWithScore], QueryBundle]
+Result = list[NodeWithScore] | Exception
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -67,10 +69,14 @@ def parts(
 def retry_budget(num_queries: int, retries: int | None, *, model: VisionLanguageModel) -> RetryBudget | None:
     """Return the retries that queries share; None for a model that is no server's.
 
+    Without a number, a batch that is part of another one takes from the other's.
+
     Raises:
         ValueError: ``retries`` is below 0, or is given for a model that is no server's.
     """
     if isinstance(model, AsyncModel):
+        if retries is None and (shared := shared_budget()) is not None:
+            return shared
         return RetryBudget(max(MIN_RETRIES, num_queries // 5) if retries is None else retries)
     if retries is not None:
         raise ValueError(
@@ -86,7 +92,7 @@ def progress_bar(total: int, show: bool | None) -> Any:
     return tqdm(total=total, desc="Reranking queries", disable=None if show is None else not show)
 
 
-def all_results(results: Sequence[list[NodeWithScore] | Exception]) -> list[list[NodeWithScore]]:
+def all_results(results: Sequence[Result]) -> list[list[NodeWithScore]]:
     """Return the results, if there are no exceptions among them.
 
     Raises:
@@ -97,3 +103,15 @@ def all_results(results: Sequence[list[NodeWithScore] | Exception]) -> list[list
     if errors:
         raise RerankBatchError(ranked, errors) from errors[min(errors)]
     return [each for each in ranked if each is not None]
+
+
+@contextmanager
+def failures_of_batch() -> Iterator[list[Result]]:
+    """Have the list that is yielded hold results and exceptions, if a batch fails in it."""
+    results: list[Result] = []
+    try:
+        yield results
+    except RerankBatchError as error:
+        results[:] = [
+            error.errors[number] if each is None else each for number, each in enumerate(error.results)
+        ]

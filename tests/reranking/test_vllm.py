@@ -12,6 +12,7 @@ from support.red_pictures import BEST_FIRST, REDS, RETRIEVED
 from support.vllm_server import VLLMClient, VLLMServer, completion
 
 from llama_index_multimodal_rerank import (
+    AdaptiveRerank,
     ImageTextQuery,
     LlamaIndexVLM,
     ModelCallError,
@@ -394,6 +395,29 @@ async def test_a_server_that_is_down_is_not_asked_for_ever(nodes: Any, picture: 
     assert any("the retries that the queries of this batch share are used up" in error for error in errors)
     assert audit(results[-1])["attempts"] == 0
     assert "cost" not in audit(results[-1])
+
+
+@kinds
+@pytest.mark.parametrize("retries", [2, None])
+async def test_parts_of_an_adaptive_batch_share_their_retries(
+    nodes: Any, picture: str, kind: str, retries: int | None
+) -> None:
+    with VLLMServer(fails={"redder": (503, "")}, num_crops=1) as server:
+        inner = reranker(server, num_crops=1, max_retries=3, on_error="keep_order")
+        adaptive = AdaptiveRerank(reranker=inner)
+        await batch(adaptive, many(nodes, picture, 40), kind, batch_size=4, retries=retries)
+
+    # The first retries are used up by the first parts; each further query is asked once, until eight failed.
+    retried = 10 if retries is None else retries  # one for five queries, 10 at least
+    assert 8 + retried <= len(server.requests) <= 8 + retried + 3
+
+
+def test_retries_of_a_model_that_is_no_servers(nodes: Any, query: Any) -> None:
+    local = AdaptiveRerank(reranker=Phi3VisionRerank(model="demo"))
+    with pytest.raises(ValueError, match="retries=3 is for models of a server"):
+        local.rerank_batch([(nodes, query)], retries=3)
+    with pytest.raises(ValueError, match=r"retries=3 is for Phi3VisionRerank .* AdaptiveRerank has its own"):
+        AdaptiveRerank(reranker=local).rerank_batch([(nodes, query)], retries=3)
 
 
 async def test_a_server_that_refuses_is_not_down(nodes: Any, picture: str) -> None:
