@@ -29,7 +29,8 @@ NOT_PINNED = re.compile(r"pip|torch|torchvision|triton|(nvidia|cuda)-.*")
 
 HEADER = """\
 # The versions that everything is tested with. torch and what comes with it are left out.
-# Made from `pip freeze --all` of fresh environments with ".[test]": Python 3.11 and, where it differs, 3.10:
+# Made from `pip freeze --all` of fresh environments with ".[docs,test]": Python 3.11 and, where it differs,
+# 3.10:
 #   python .ci/requirements.py pins FREEZE_3.11 FREEZE_3.10 > constraints.txt
 """
 

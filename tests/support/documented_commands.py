@@ -29,8 +29,8 @@ PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_tex
     "project"
 ]
 OURS = ("llama_index_multimodal_rerank", "benchmarks", "training", "tests", "examples")
-TOOLS = ("ruff", "mypy")
-"""Of the extra ``test``; their arguments are theirs."""
+TOOLS = ("ruff", "mypy", "mkdocs")
+"""Of the extras ``test`` and ``docs``; their arguments are theirs."""
 XDIST = ("-n", "--dist")
 """Options of pytest-xdist, known where it is installed."""
 
