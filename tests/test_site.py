@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import llama_index_multimodal_rerank as package
 from llama_index_multimodal_rerank import evaluation
@@ -42,6 +45,18 @@ def test_nothing_of_the_site_is_fetched_from_elsewhere() -> None:
     assert re.search(r"^  font: false$", CONFIG, re.MULTILINE)
     assert "http" not in CONFIG
     assert "http" not in (DOCS / "site.css").read_text(encoding="utf-8")
+
+
+def test_the_page_of_the_notebook_shows_what_it_drew_and_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "hooks")
+    page = importlib.import_module("notebook_page").notebook_to_markdown(NOTEBOOK.read_text(encoding="utf-8"))
+    code = [cell for cell in cells() if cell["cell_type"] == "code"]
+    assert page.startswith("# Composed image retrieval")
+    assert page.count("```python\n") == len(code)
+    outputs = [output for cell in code for output in cell["outputs"]]
+    pictures = sum("image/jpeg" in output.get("data", {}) for output in outputs)
+    assert page.count("](data:image/jpeg;base64,") == pictures
+    assert page.count("```text\n") == len(outputs) - pictures
 
 
 def cells() -> list[dict[str, Any]]:

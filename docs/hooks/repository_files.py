@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 from notebook_page import notebook_to_markdown
 
@@ -38,7 +38,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     linked = {_in_repository(source, link[2]) for source, text in texts for link in _LINK.finditer(text)}
     for name in sorted(linked | set(PAGES)):
         if not name.startswith("docs/") and (REPOSITORY / name).is_file():
-            files.append(File.generated(config, _page_of(name), content=_content(name)))
+            inclusion = InclusionLevel.UNDEFINED if name in PAGES else InclusionLevel.NOT_IN_NAV
+            page = File.generated(config, _page_of(name), content=_content(name), inclusion=inclusion)
+            files.append(page)
     return files
 
 
