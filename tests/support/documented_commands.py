@@ -100,7 +100,7 @@ class CommandChecker:
             self._pytest(arguments)
         elif tool.startswith(".ci/"):
             self._file(tool)
-            if arguments and arguments[0].startswith(".venv/bin/"):
+            if arguments and arguments[0].startswith((".venv/bin/", "python")):
                 self._check(arguments)
         elif name in PROJECT.get("scripts", {}):
             module, _, function = PROJECT["scripts"][name].partition(":")
