@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .images.sources import ImageLoadError as ImageLoadError
     from .milvus.clients import MilvusDiskError as MilvusDiskError
     from .milvus.clients import MilvusUnavailableError as MilvusUnavailableError
+    from .milvus.folder_sync import sync_folder as sync_folder
     from .milvus.store import EmbeddingMismatchError as EmbeddingMismatchError
     from .milvus.store import milvus_store as milvus_store
     from .reranking.adaptive import AdaptiveRerank as AdaptiveRerank
@@ -83,6 +84,7 @@ _DEFINED_IN = {
     "load_image": "images.access",
     "load_image_nodes": "data.folders",
     "milvus_store": "milvus.store",
+    "sync_folder": "milvus.folder_sync",
     "to_image_nodes": "schema.conversion",
 }
 

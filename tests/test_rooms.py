@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vlm": {"models", "demo", "images", "lazy", "logs"},
     "embeddings": {"models", "demo", "lazy", "images", "schema"},
     "evaluation": {"embeddings", "schema", "data", "images", "logs"},
-    "milvus": {"embeddings", "schema", "images"},
+    "milvus": {"embeddings", "schema", "images", "data"},
     "reranking": {"vlm", "schema", "images", "lazy", "logs"},
     "agents": {"milvus", "schema", "images", "logs"},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llama_index.core.bridge.pydantic import PrivateAttr
@@ -21,6 +21,9 @@ from ..schema.nodes import with_storable_metadata
 from .clients import ThreadedMilvusClient
 from .filters import FilterExpressions, is_in, joined, literal
 from .lite_client import LiteMilvusClient
+
+_PAGE = 1000
+"""Rows fetched from a server at once."""
 
 
 class QuotingMilvusVectorStore(MilvusVectorStore):
@@ -145,6 +148,24 @@ class QuotingMilvusVectorStore(MilvusVectorStore):
     ) -> list[BaseNode]:
         """As :meth:`get_nodes`."""
         return await asyncio.to_thread(self.get_nodes, node_ids, filters, **kwargs)
+
+    def all_nodes(self) -> Iterator[BaseNode]:
+        """Return all nodes of the collection, in no particular order, without their embeddings.
+
+        Raises:
+            MilvusUnavailableError: the server went away; a ConnectionError.
+        """
+        everything = f'{MILVUS_ID_FIELD} != ""'
+        fields = [self.text_key, "_node_content", "_node_type"]
+        if isinstance(self.client, LiteMilvusClient):  # in this process: nothing is sent
+            parts = [everything]
+        else:  # an answer has at most so many megabytes
+            rows = self.client.query(self.collection_name, filter=everything, output_fields=[MILVUS_ID_FIELD])
+            ids = [row[MILVUS_ID_FIELD] for row in rows]
+            parts = [is_in(MILVUS_ID_FIELD, ids[at : at + _PAGE]) for at in range(0, len(ids), _PAGE)]
+        for expression in parts:
+            for row in self.client.query(self.collection_name, filter=expression, output_fields=fields):
+                yield self._to_node(row)
 
     def _prepare_before_search(self, query: VectorStoreQuery, **kwargs: Any) -> tuple[str, list[str]]:
         scalar = kwargs.pop("milvus_scalar_filters", None)

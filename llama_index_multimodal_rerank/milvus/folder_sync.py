@@ -1,0 +1,248 @@
+"""sync_folder: a collection in step with a folder. What changed is embedded, what is gone is deleted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from llama_index.core.schema import BaseNode, MetadataMode
+
+from ..data.folders import NOT_A_PICTURE, ImageNodeList, SkippedImage, load_image_nodes
+from ..data.listing import LINKED_FOLDER
+from ..schema.nodes import ImageTextNode
+
+if TYPE_CHECKING:
+    from ..embeddings.image_text_embedding import ImageTextEmbedding
+    from .vector_store import QuotingMilvusVectorStore
+
+BATCH_SIZE = 64
+"""Pictures that are embedded and written together; an interrupted run keeps all but the last so many."""
+
+_DELETED_AT_ONCE = 1000
+
+
+class SyncProgress(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        stage: ``"reading"`` the files (their number is not known before), then ``"embedding"``.
+        done: pictures that are embedded and written.
+        total: pictures that are to be embedded; 0 while reading.
+    """
+
+    stage: Literal["reading", "embedding"]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class FolderSync:
+    """What :func:`sync_folder` did. Files are named by their absolute paths, in sorted order.
+
+    Attributes:
+        added: pictures that are new in the collection.
+        changed: pictures whose file, caption or metadata had changed; embedded again.
+        unchanged: how many pictures were left as they are.
+        removed: pictures whose rows were deleted, because there is no such picture any more.
+        skipped: files that were left out, each with the reason.
+        kept: those of ``skipped`` that are still in the collection, as they were when they could be read.
+    """
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    unchanged: int
+    removed: tuple[str, ...]
+    skipped: tuple[SkippedImage, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def embedded(self) -> int:
+        """How many pictures were embedded."""
+        return len(self.added) + len(self.changed)
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures of the folder the collection now holds."""
+        return self.embedded + self.unchanged + len(self.kept)
+
+    @property
+    def unreadable(self) -> tuple[SkippedImage, ...]:
+        """Those of ``skipped`` that were meant to be pictures, or may hold some, and cannot be read."""
+        return tuple(each for each in self.skipped if each.reason not in (NOT_A_PICTURE, LINKED_FOLDER))
+
+
+def sync_folder(
+    folder: str | os.PathLike[str],
+    store: QuotingMilvusVectorStore,
+    embed_model: ImageTextEmbedding,
+    *,
+    recursive: bool = True,
+    glob: str | None = None,
+    text: Callable[[Path], str] | None = None,
+    metadata: Mapping[str, Any] | Callable[[Path], Mapping[str, Any]] | None = None,
+    batch_size: int = BATCH_SIZE,
+    show_progress: bool = False,
+    on_progress: Callable[[SyncProgress], None] | None = None,
+) -> FolderSync:
+    """Bring a collection in step with a folder: embed what is new or changed, delete what is gone.
+
+    The collection itself is the memory of what was indexed: rows hold path, digest of the file, caption and
+    metadata of their pictures, and are compared with what is in the folder now. So there is no document
+    store to keep beside it, and a run that was interrupted is taken up where it ended. Rows of pictures
+    outside of the folder are left alone.
+
+    A picture that cannot be read is left out and named. If it was indexed before, its row is kept: a disk
+    that is not there for a moment must not cost the index.
+
+    Example:
+        Three pictures are indexed; then one is drawn anew, and one deleted.
+
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from llama_index_multimodal_rerank import VisualizedBGEEmbedding, milvus_store, sync_folder
+        >>> from llama_index_multimodal_rerank.demo.catalogue import draw_query_picture
+        >>> place = TemporaryDirectory()
+        >>> photos = Path(place.name, "photos")
+        >>> photos.mkdir()
+        >>> for surface in ("leopard", "dots", "waves"):
+        ...     draw_query_picture(surface, seed=1).save(photos / f"{surface}.png")
+        >>> embed_model = VisualizedBGEEmbedding(model_name="demo")
+        >>> store = milvus_store(f"{place.name}/photos.db", embed_model)
+        >>> sync_folder(photos, store, embed_model).embedded
+        3
+        >>> draw_query_picture("dots", seed=2).save(photos / "dots.png")
+        >>> (photos / "waves.png").unlink()
+        >>> done = sync_folder(photos, store, embed_model)
+        >>> [Path(path).name for path in done.changed], done.unchanged, len(done.removed)
+        (['dots.png'], 1, 1)
+        >>> store.client.close()
+        >>> place.cleanup()
+
+    Args:
+        folder: the folder. How its path is written does not matter, ``..`` among it; links are not resolved.
+        store: what :func:`milvus_store` returned.
+        embed_model: the model that the store was opened with.
+        recursive: as :func:`load_image_nodes`.
+        glob: as :func:`load_image_nodes`; rows of the folder that do not match any more are deleted.
+        text: as :func:`load_image_nodes`.
+        metadata: as :func:`load_image_nodes`.
+        batch_size: pictures that are embedded and written together.
+        show_progress: show progress bars.
+        on_progress: called now and then; what it raises ends the run, and what is written by then stays.
+
+    Returns:
+        What was done.
+
+    Raises:
+        FileNotFoundError: there is no such folder. Nothing is done.
+        NotADirectoryError: ``folder`` is a file. Nothing is done.
+        ValueError: no picture is in the folder, and the collection holds some of it: a wrong folder, or a
+            disk that is not there. Nothing is deleted.
+        OSError: Milvus cannot be reached, or cannot write.
+    """
+    root = Path(os.path.abspath(Path(folder).expanduser()))  # noqa: PTH100 (absolute() leaves .. as it is)
+    if root.exists() and not root.is_dir():
+        raise NotADirectoryError(f"not a folder: {str(root)!r}")
+    report = on_progress or (lambda progress: None)
+    report(SyncProgress("reading", 0, 0))
+    found = load_image_nodes(
+        root,
+        recursive=recursive,
+        glob=glob,
+        text=text,
+        metadata=metadata,
+        on_error="skip",
+        show_progress=show_progress,
+    )
+    stored = {node.node_id: node for node in store.all_nodes() if _is_below(_path(node), root)}
+    if not found and stored:
+        raise ValueError(
+            f"no picture is in {str(root)!r} now, and the collection holds {len(stored)} from there: nothing "
+            "was deleted. Is it the right folder, and its disk there? To begin anew, delete the collection"
+        )
+    new = [node for node in found if not _same(node, stored.get(node.node_id))]
+    left_out = _embed(new, store, embed_model, batch_size, show_progress, report)
+    skipped = [*found.skipped, *left_out]
+    gone = _gone(stored, found, skipped)
+    kept = stored.keys() - {*gone} - {node.node_id for node in found}  # could not be read
+    for at in range(0, len(gone), _DELETED_AT_ONCE):
+        store.delete_nodes(gone[at : at + _DELETED_AT_ONCE])
+    not_embedded = {each.path for each in left_out}
+    embedded = [node for node in new if _path(node) not in not_embedded]
+    kept |= {node.node_id for node in new if node.node_id in stored and _path(node) in not_embedded}
+    return FolderSync(
+        added=_paths(node for node in embedded if node.node_id not in stored),
+        changed=_paths(node for node in embedded if node.node_id in stored),
+        unchanged=len(found) - len(new),
+        removed=_paths(stored[node_id] for node_id in gone),
+        skipped=tuple(sorted(skipped)),
+        kept=_paths(stored[node_id] for node_id in kept),
+    )
+
+
+def _embed(
+    nodes: Sequence[ImageTextNode],
+    store: QuotingMilvusVectorStore,
+    embed_model: ImageTextEmbedding,
+    batch_size: int,
+    show_progress: bool,
+    report: Callable[[SyncProgress], None],
+) -> list[SkippedImage]:
+    """Embed and write nodes, batch by batch; return those that the model left out (``on_error="skip"``)."""
+    from tqdm.auto import tqdm
+
+    left_out: list[SkippedImage] = []
+    if nodes:
+        report(SyncProgress("embedding", 0, len(nodes)))
+    with tqdm(total=len(nodes), desc="Embedding", unit="picture", disable=not show_progress) as bar:
+        for at in range(0, len(nodes), batch_size):
+            batch = list(nodes[at : at + batch_size])
+            embedded = list(embed_model(batch, show_progress=False))
+            store.add(embedded)
+            there = {node.node_id for node in embedded}
+            reasons = {each.node_id: each.reason for each in list(embed_model.skipped)}
+            left_out += [
+                SkippedImage(_path(node), reasons.get(node.node_id, "it could not be embedded"))
+                for node in batch
+                if node.node_id not in there
+            ]
+            bar.update(len(batch))
+            report(SyncProgress("embedding", at + len(batch), len(nodes)))
+    return left_out
+
+
+def _gone(stored: Mapping[str, BaseNode], found: ImageNodeList, skipped: Sequence[SkippedImage]) -> list[str]:
+    """Return the ids of rows whose picture is not there any more; not being readable is not being gone."""
+    there = {node.node_id for node in found}
+    failed = {Path(each.path) for each in skipped if each.reason not in (NOT_A_PICTURE, LINKED_FOLDER)}
+    gone = []
+    for node_id, node in stored.items():
+        path = Path(_path(node))
+        if node_id not in there and failed.isdisjoint((path, *path.parents)):
+            gone.append(node_id)
+    return gone
+
+
+def _same(node: BaseNode, stored: BaseNode | None) -> bool:
+    """Tell whether a row is what would be written for a node now; the metadata has the file's digest."""
+    return (
+        stored is not None
+        and node.metadata == stored.metadata
+        and node.get_content(MetadataMode.NONE) == stored.get_content(MetadataMode.NONE)
+    )
+
+
+def _path(node: BaseNode) -> str:
+    return str(node.metadata.get("file_path") or getattr(node, "image_path", None) or "")
+
+
+def _paths(nodes: Iterable[BaseNode]) -> tuple[str, ...]:
+    return tuple(sorted(map(_path, nodes)))
+
+
+def _is_below(path: str, place: Path) -> bool:
+    """Tell whether a path is that of a file or folder, or of something in the folder."""
+    return bool(path) and Path(path).is_relative_to(place)

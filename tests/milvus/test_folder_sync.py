@@ -1,0 +1,182 @@
+"""sync_folder: what changed is embedded, what is gone is deleted, and nothing else is touched."""
+
+from __future__ import annotations
+
+import doctest
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.vector_stores.types import VectorStoreQuery
+from support.drawing import draw_picture
+
+from llama_index_multimodal_rerank import VisualizedBGEEmbedding, milvus_store, sync_folder
+from llama_index_multimodal_rerank.milvus import folder_sync
+from llama_index_multimodal_rerank.milvus.folder_sync import SyncProgress
+from llama_index_multimodal_rerank.milvus.vector_store import QuotingMilvusVectorStore
+
+
+@pytest.fixture
+def store(embed_model: VisualizedBGEEmbedding, tmp_path: Path) -> Iterator[QuotingMilvusVectorStore]:
+    store = milvus_store(tmp_path / "photos.db", embed_model)
+    yield store
+    store.client.close()
+
+
+@pytest.fixture
+def counted(embed_model: VisualizedBGEEmbedding, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many items each call of the model has embedded."""
+    counts: list[int] = []
+    encode = VisualizedBGEEmbedding.encode
+
+    def counting(self: Any, items: Any, **kwargs: Any) -> Any:
+        counts.append(len(items))
+        return encode(self, items, **kwargs)
+
+    monkeypatch.setattr(VisualizedBGEEmbedding, "encode", counting)
+    return counts
+
+
+def names(paths: tuple[str, ...]) -> list[str]:
+    return [Path(path).name for path in paths]
+
+
+def rows(store: QuotingMilvusVectorStore) -> list[str]:
+    return sorted(node.metadata["file_name"] for node in store.all_nodes())
+
+
+def test_only_what_changed_is_embedded(
+    store: QuotingMilvusVectorStore,
+    embed_model: VisualizedBGEEmbedding,
+    pictures: list[Path],
+    counted: list[int],
+) -> None:
+    folder, all_names = pictures[0].parent, [path.name for path in pictures]
+    first = sync_folder(folder, store, embed_model)
+    assert (names(first.added), first.changed, first.unchanged, first.removed) == (all_names, (), 0, ())
+    assert sum(counted) == first.embedded == first.pictures == 6
+
+    again = sync_folder(folder, store, embed_model)
+    assert (again.embedded, again.unchanged, again.removed) == (0, 6, ())
+    assert sum(counted) == 6
+
+    draw_picture(70).save(pictures[4])
+    pictures[2].unlink()
+    draw_picture(71).save(folder / "new.png")
+    third = sync_folder(folder, store, embed_model)
+    assert (names(third.added), names(third.changed)) == (["new.png"], [all_names[4]])
+    assert (third.unchanged, names(third.removed), third.kept) == (4, [all_names[2]], ())
+    assert sum(counted) == 8
+    assert rows(store) == sorted({*all_names, "new.png"} - {all_names[2]})
+
+
+def test_captions_and_metadata_are_compared_too(
+    store: QuotingMilvusVectorStore, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    folder = pictures[0].parent
+    prices = {path.name: {"price": place, "tags": ["a", "b"]} for place, path in enumerate(pictures)}
+    assert sync_folder(folder, store, embed_model, metadata=lambda path: prices[path.name]).embedded == 6
+    prices[pictures[3].name] = {"price": 30, "tags": ["a", "b"]}
+    again = sync_folder(folder, store, embed_model, metadata=lambda path: prices[path.name])
+    assert names(again.changed) == [pictures[3].name]
+    titled = sync_folder(
+        folder, store, embed_model, metadata=lambda path: prices[path.name], text=lambda path: path.stem[-1:]
+    )
+    assert (titled.embedded, titled.unchanged) == (6, 0)
+
+
+def test_other_folders_of_the_collection_are_left_alone(
+    store: QuotingMilvusVectorStore,
+    embed_model: VisualizedBGEEmbedding,
+    pictures: list[Path],
+    tmp_path: Path,
+    counted: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = tmp_path / "pictures-2"  # begins like the first
+    other.mkdir()
+    draw_picture(40).save(other / "other.png")
+    sync_folder(pictures[0].parent, store, embed_model)
+    sync_folder(other, store, embed_model)
+    pictures[0].unlink()
+    assert len(sync_folder(pictures[0].parent, store, embed_model).removed) == 1
+    assert "other.png" in rows(store)
+    # the same folder by other names
+    monkeypatch.chdir(other)
+    assert sum(counted) == 7
+    for spelled in ("../pictures", f"{other}/../pictures", pictures[0].parent):
+        assert sync_folder(spelled, store, embed_model).embedded == 0
+    assert sum(counted) == 7
+
+
+def test_an_unreadable_picture_is_named_and_its_row_is_kept(
+    store: QuotingMilvusVectorStore, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    folder = pictures[0].parent
+    (folder / "notes.txt").write_text("to be sorted")
+    (folder / "never.png").write_text("no picture")
+    sync_folder(folder, store, embed_model)
+    pictures[1].write_bytes(pictures[1].read_bytes()[:60])
+    done = sync_folder(folder, store, embed_model)
+    assert names(tuple(each.path for each in done.unreadable)) == ["never.png", pictures[1].name]
+    assert names(tuple(each.path for each in done.skipped)) == ["never.png", "notes.txt", pictures[1].name]
+    assert (names(done.kept), done.removed, done.pictures) == ([pictures[1].name], (), 6)
+    assert pictures[1].name in rows(store)
+
+
+def test_a_picture_that_vanishes_under_way_is_named(
+    store: QuotingMilvusVectorStore, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    skipping = embed_model.model_copy(update={"on_error": "skip"})
+
+    def vanish(progress: SyncProgress) -> None:
+        if progress == ("embedding", 0, 6):
+            pictures[5].unlink()
+
+    done = sync_folder(pictures[0].parent, store, skipping, on_progress=vanish)
+    assert (done.embedded, names(tuple(each.path for each in done.unreadable))) == (5, [pictures[5].name])
+    assert "no such file" in done.unreadable[0].reason
+
+
+def test_nothing_is_deleted_for_an_empty_folder(
+    store: QuotingMilvusVectorStore, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    folder = pictures[0].parent
+    sync_folder(folder, store, embed_model)
+    for path in pictures:
+        path.unlink()
+    with pytest.raises(ValueError, match="the collection holds 6 from there: nothing was deleted"):
+        sync_folder(folder, store, embed_model)
+    folder.rmdir()
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        sync_folder(folder, store, embed_model)
+    folder.write_text("a file")
+    with pytest.raises(NotADirectoryError, match="not a folder"):
+        sync_folder(folder, store, embed_model)
+    assert len(rows(store)) == 6
+
+
+def test_an_interrupted_run_is_taken_up_where_it_ended(
+    store: QuotingMilvusVectorStore,
+    embed_model: VisualizedBGEEmbedding,
+    pictures: list[Path],
+    counted: list[int],
+) -> None:
+    seen: list[SyncProgress] = []
+
+    def stop_after_four(progress: SyncProgress) -> None:
+        seen.append(progress)
+        if progress.done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sync_folder(pictures[0].parent, store, embed_model, batch_size=2, on_progress=stop_after_four)
+    assert seen == [("reading", 0, 0), ("embedding", 0, 6), ("embedding", 2, 6), ("embedding", 4, 6)]
+    done = sync_folder(pictures[0].parent, store, embed_model)
+    assert (done.embedded, done.unchanged, sum(counted)) == (2, 4, 6)
+    assert len(store.query(VectorStoreQuery(query_embedding=[1.0] * 64, similarity_top_k=9)).ids or []) == 6
+
+
+def test_the_example_runs() -> None:
+    assert doctest.testmod(folder_sync).failed == 0
