@@ -29,6 +29,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "milvus": {"embeddings", "schema", "images", "data"},
     "reranking": {"vlm", "schema", "images", "lazy", "logs"},
     "agents": {"milvus", "schema", "images", "logs"},
+    "app": {
+        *("agents", "evaluation", "reranking", "milvus", "embeddings", "vlm"),
+        *("data", "schema", "demo", "images", "logs"),
+    },
 }
 """Rooms, each with those that it may import; the order is from the bottom to the top."""
 

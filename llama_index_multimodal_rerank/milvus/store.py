@@ -156,6 +156,33 @@ def milvus_store(
     return store
 
 
+def describe_collection(
+    uri: str | Path, collection_name: str = "images", *, token: str = "", **kwargs: Any
+) -> dict[str, Any] | None:
+    """Return what Milvus says of a collection, None if there is none; nothing is made, no model is loaded.
+
+    Args:
+        uri: as :func:`milvus_store`.
+        collection_name: the collection.
+        token: as :func:`milvus_store`.
+        **kwargs: arguments of ``pymilvus.MilvusClient``.
+
+    Raises:
+        ConnectionError: as :func:`milvus_store`.
+        ValueError: ``uri`` or the name is not usable.
+    """
+    _check_names(collection_name, {})
+    uri, local = _resolve_uri(uri)
+    if local:
+        if not Path(uri).exists():
+            return None
+        kwargs["grpc_options"] = {**QUIET_CONNECTION, **(kwargs.get("grpc_options") or {})}
+    client = _connect(uri, local, {"token": token, **kwargs})
+    if not client.has_collection(collection_name):
+        return None
+    return dict(client.describe_collection(collection_name))
+
+
 def _check_names(collection_name: str, options: dict[str, Any]) -> None:
     """Refuse names before anything is opened, made or dropped: MilvusVectorStore connects by itself, too."""
     if collection_name is None:
