@@ -12,6 +12,7 @@ from llama_index.core.schema import BaseNode, MetadataMode
 
 from ..data.folders import NOT_A_PICTURE, ImageNodeList, SkippedImage, load_image_nodes
 from ..data.listing import LINKED_FOLDER
+from ..schema.image_text import IMAGE_DIGEST_KEY
 from ..schema.nodes import ImageTextNode
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 """Pictures that are embedded and written together; an interrupted run keeps all but the last so many."""
 
-_DELETED_AT_ONCE = 1000
+_AT_ONCE = 1000
+"""Rows that are deleted, or written with new metadata, together."""
 
 
 class SyncProgress(NamedTuple):
@@ -44,7 +46,8 @@ class FolderSync:
 
     Attributes:
         added: pictures that are new in the collection.
-        changed: pictures whose file, caption or metadata had changed; embedded again.
+        changed: pictures whose file or caption had changed; embedded again.
+        updated: pictures of which other metadata had changed alone; written with the embeddings they had.
         unchanged: how many pictures were left as they are.
         removed: pictures whose rows were deleted, because there is no such picture any more.
         skipped: files that were left out, each with the reason.
@@ -53,6 +56,7 @@ class FolderSync:
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
+    updated: tuple[str, ...]
     unchanged: int
     removed: tuple[str, ...]
     skipped: tuple[SkippedImage, ...]
@@ -66,7 +70,7 @@ class FolderSync:
     @property
     def pictures(self) -> int:
         """How many pictures of the folder the collection now holds."""
-        return self.embedded + self.unchanged + len(self.kept)
+        return self.embedded + len(self.updated) + self.unchanged + len(self.kept)
 
     @property
     def unreadable(self) -> tuple[SkippedImage, ...]:
@@ -163,20 +167,25 @@ def sync_folder(
             f"no picture is in {str(root)!r} now, and the collection holds {len(stored)} from there: nothing "
             "was deleted. Is it the right folder, and its disk there? To begin anew, delete the collection"
         )
-    new = [node for node in found if not _same(node, stored.get(node.node_id))]
+    differing = [node for node in found if not _same(node, stored.get(node.node_id))]
+    new, updated = [], []
+    for node in differing:
+        (updated if _embeds_alike(node, stored.get(node.node_id)) else new).append(node)
+    _update(updated, store)
     left_out = _embed(new, store, embed_model, batch_size, show_progress, report)
     skipped = [*found.skipped, *left_out]
     gone = _gone(stored, found, skipped)
     kept = stored.keys() - {*gone} - {node.node_id for node in found}  # could not be read
-    for at in range(0, len(gone), _DELETED_AT_ONCE):
-        store.delete_nodes(gone[at : at + _DELETED_AT_ONCE])
+    for at in range(0, len(gone), _AT_ONCE):
+        store.delete_nodes(gone[at : at + _AT_ONCE])
     not_embedded = {each.path for each in left_out}
     embedded = [node for node in new if _path(node) not in not_embedded]
     kept |= {node.node_id for node in new if node.node_id in stored and _path(node) in not_embedded}
     return FolderSync(
         added=_paths(node for node in embedded if node.node_id not in stored),
         changed=_paths(node for node in embedded if node.node_id in stored),
-        unchanged=len(found) - len(new),
+        updated=_paths(updated),
+        unchanged=len(found) - len(differing),
         removed=_paths(stored[node_id] for node_id in gone),
         skipped=tuple(sorted(skipped)),
         kept=_paths(stored[node_id] for node_id in kept),
@@ -214,6 +223,17 @@ def _embed(
     return left_out
 
 
+def _update(nodes: Sequence[ImageTextNode], store: QuotingMilvusVectorStore) -> None:
+    """Write nodes with the embeddings that their rows have."""
+    for at in range(0, len(nodes), _AT_ONCE):
+        batch = nodes[at : at + _AT_ONCE]
+        rows = store.get_nodes(node_ids=[node.node_id for node in batch])
+        vectors = {row.node_id: row.embedding for row in rows}
+        for node in batch:
+            node.embedding = vectors[node.node_id]
+        store.add(batch)
+
+
 def _gone(stored: Mapping[str, BaseNode], found: ImageNodeList, skipped: Sequence[SkippedImage]) -> list[str]:
     """Return the ids of rows whose picture is not there any more; not being readable is not being gone."""
     there = {node.node_id for node in found}
@@ -228,11 +248,20 @@ def _gone(stored: Mapping[str, BaseNode], found: ImageNodeList, skipped: Sequenc
 
 def _same(node: BaseNode, stored: BaseNode | None) -> bool:
     """Tell whether a row is what would be written for a node now; the metadata has the file's digest."""
+    return stored is not None and node.metadata == stored.metadata and _caption(node) == _caption(stored)
+
+
+def _embeds_alike(node: BaseNode, stored: BaseNode | None) -> bool:
+    """Tell whether the embedding of a row is what a node's would be now: metadata is not embedded."""
     return (
         stored is not None
-        and node.metadata == stored.metadata
-        and node.get_content(MetadataMode.NONE) == stored.get_content(MetadataMode.NONE)
+        and node.metadata[IMAGE_DIGEST_KEY] == stored.metadata.get(IMAGE_DIGEST_KEY)
+        and _caption(node) == _caption(stored)
     )
+
+
+def _caption(node: BaseNode) -> str:
+    return node.get_content(MetadataMode.NONE)
 
 
 def _path(node: BaseNode) -> str:

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core.vector_stores.types import VectorStoreQuery
+from llama_index.core.vector_stores.types import (
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+)
 from support.drawing import draw_picture
 
-from llama_index_multimodal_rerank import VisualizedBGEEmbedding, milvus_store, sync_folder
+from llama_index_multimodal_rerank import VisualizedBGEEmbedding, image_node, milvus_store, sync_folder
 from llama_index_multimodal_rerank.milvus import folder_sync
 from llama_index_multimodal_rerank.milvus.folder_sync import SyncProgress
 from llama_index_multimodal_rerank.milvus.vector_store import QuotingMilvusVectorStore
@@ -72,14 +77,26 @@ def test_only_what_changed_is_embedded(
 
 
 def test_captions_and_metadata_are_compared_too(
-    store: QuotingMilvusVectorStore, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+    store: QuotingMilvusVectorStore,
+    embed_model: VisualizedBGEEmbedding,
+    pictures: list[Path],
+    counted: list[int],
 ) -> None:
     folder = pictures[0].parent
     prices = {path.name: {"price": place, "tags": ["a", "b"]} for place, path in enumerate(pictures)}
     assert sync_folder(folder, store, embed_model, metadata=lambda path: prices[path.name]).embedded == 6
     prices[pictures[3].name] = {"price": 30, "tags": ["a", "b"]}
     again = sync_folder(folder, store, embed_model, metadata=lambda path: prices[path.name])
-    assert names(again.changed) == [pictures[3].name]
+    assert (names(again.updated), again.embedded, again.unchanged) == ([pictures[3].name], 0, 5)
+    assert (again.pictures, sum(counted)) == (6, 6)  # a price is no reason to embed
+    dear = MetadataFilters(filters=[MetadataFilter(key="price", value=20, operator=FilterOperator.GT)])
+    query = VectorStoreQuery(embed_model.get_query_embedding("x"), similarity_top_k=9, filters=dear)
+    (found,) = store.query(query).nodes or ()
+    assert (found.metadata["file_name"], found.metadata["price"]) == (pictures[3].name, 30)
+    own = embed_model([image_node(pictures[3])])[0]  # its vector has stayed
+    nearest = store.query(VectorStoreQuery(own.embedding, similarity_top_k=1))
+    assert nearest.ids == [own.node_id]
+    assert (nearest.similarities or [])[0] > 0.9999
     titled = sync_folder(
         folder, store, embed_model, metadata=lambda path: prices[path.name], text=lambda path: path.stem[-1:]
     )
