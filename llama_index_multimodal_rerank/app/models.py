@@ -64,16 +64,22 @@ class Models:
         self._reranker = Phi3VisionRerank(model=self.reranker_name, device=choice.device, dtype=choice.dtype)
 
     def reranker(
-        self, strategy: StrategyName = "listwise", *, top_n: int = 9, save_sheets: Path | None = None
+        self,
+        strategy: StrategyName = "listwise",
+        *,
+        top_n: int = 9,
+        explain: bool = True,
+        save_sheets: Path | None = None,
     ) -> Phi3VisionRerank:
         """Return a reranker with settings of its own, on the one model and the captions that all share.
 
         Args:
             strategy: how sheets are ranked.
             top_n: nodes to return, 1 or more.
+            explain: ask why the best is the best.
             save_sheets: folder to save the sheets in.
         """
-        settings = {"strategy": strategy, "top_n": top_n, "save_sheets": save_sheets}
+        settings = {"strategy": strategy, "top_n": top_n, "explain": explain, "save_sheets": save_sheets}
         return self._reranker.model_copy(update=settings)
 
     def load_reranker(self) -> None:

@@ -168,7 +168,8 @@ def sync_folder(
             "was deleted. Is it the right folder, and its disk there? To begin anew, delete the collection"
         )
     differing = [node for node in found if not _same(node, stored.get(node.node_id))]
-    new, updated = [], []
+    new: list[ImageTextNode] = []
+    updated: list[ImageTextNode] = []
     for node in differing:
         (updated if _embeds_alike(node, stored.get(node.node_id)) else new).append(node)
     _update(updated, store)
