@@ -59,6 +59,6 @@ def _check_relevant(benchmark: Benchmark, collection: Collection) -> None:
     if missing:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise BenchmarkFileError(
-            f"query {missing[0][0]!r}: {missing[0][1]!r} in 'relevant' is no picture of the collection{more}. "
-            "Name them by their files, paths or ids"
+            f"query {missing[0][0]!r}: {missing[0][1]!r} in 'relevant' is no picture of the collection"
+            f"{more}. Name them by their files, paths or ids"
         )

@@ -66,10 +66,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def describe(error: Exception) -> str:
     """Return an error as one line: its message, and what it is called where that is not said by ours."""
-    lines = [line.strip().rstrip(";") for line in str(error).splitlines() if line.strip()]
-    if (errors := getattr(error, "errors", None)) is not None and callable(errors):  # of pydantic
-        lines = [str(each["msg"]) for each in errors()]
-    text = one_line("; ".join(lines), 2000)
+    from llama_index.core.bridge.pydantic import ValidationError
+
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, ValidationError):
+        lines = [str(each["msg"]).removeprefix("Value error, ") for each in error.errors()]
+    text = one_line(" ".join(lines), 2000)
     expected = isinstance(error, (OSError, ValueError, ImportError)) or type(error).__module__.startswith(
         PACKAGE
     )
