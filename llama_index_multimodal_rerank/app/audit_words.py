@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..logs import one_line
@@ -34,7 +34,7 @@ def audit_in_words(audit: Mapping[str, Any]) -> str:
         sentences.append(f"The texts of {_count(cut, 'picture')} were too long for the prompt and were cut.")
     if isinstance(cost := audit.get("cost"), Mapping) and (calls := cost.get("calls")):
         retries = cost.get("retries")
-        again = f", {retries} of them again after a failure" if retries else ""
+        again = f", and {_times(retries)} again after failures" if retries else ""
         sentences.append(f"The model was asked {_times(calls)}{again}.")
     return " ".join(sentences)
 
@@ -47,34 +47,38 @@ def _several(audit: Mapping[str, Any]) -> list[str]:
 
 def _one(audit: Mapping[str, Any]) -> str:
     n = audit.get("expected", 0)
-    faults = _faults(audit)
-    if not faults:
+    if error := audit.get("error"):
+        sentences = [f"There is no answer: {_short(error)}."]
+    elif faults := _faults(audit):
+        sentences = [f"The answer {'; '.join(faults)}."]
+    else:
         return _CLEAN.get(str(audit.get("source")), _CLEAN["answer"]).format(n=n)
-    attempts = int(audit.get("attempts") or 1)
-    asked = f" It was asked {_times(attempts)}." if attempts > 1 else ""
-    action = _ACTIONS.get(str(audit.get("action")), "")
-    return " ".join(f"{_joined(faults)}.{asked} {action}".split())
+    if refusal := audit.get("refusal"):
+        sentences.insert(0, f"The model did not want to answer: “{_short(refusal)}”.")
+    if (attempts := int(audit.get("attempts") or 1)) > 1:
+        sentences.append(f"It was asked {_times(attempts)}.")
+    if action := _ACTIONS.get(str(audit.get("action"))):
+        sentences.append(action)
+    return " ".join(sentences)
 
 
 def _faults(audit: Mapping[str, Any]) -> list[str]:
-    if error := audit.get("error"):
-        return [f"There is no answer: {_short(error)}"]
+    """Return what an answer did wrong, each to stand after "The answer"."""
     faults = []
-    if refusal := audit.get("refusal"):
-        faults.append(f"The model did not want to answer: “{_short(refusal)}”")
     if missing := audit.get("missing"):
         everything = len(missing) == audit.get("expected")
-        faults.append("The answer named no picture" if everything else f"left out {_numbers(missing)}")
+        faults.append("named no picture" if everything else f"left out {_numbers(missing)}")
     if duplicates := audit.get("duplicates"):
         faults.append(f"named {_numbers(dict.fromkeys(duplicates))} more than once")
     if strange := audit.get("out_of_range"):
         faults.append(f"named {_numbers(strange)}, which no picture has")
     if refused := audit.get("refused"):
-        faults.append(f"has {_count(len(refused), 'entry', 'entries')} that are no numbers")
+        one = len(refused) == 1
+        faults.append(
+            "has an entry that is no number" if one else f"has {len(refused)} entries that are no numbers"
+        )
     if lists := audit.get("conflicting_lists"):
         faults.append(f"has {lists} lists that contradict each other")
-    if faults and faults[0][0].islower():
-        faults[0] = f"The answer {faults[0]}"
     return faults
 
 
@@ -84,12 +88,8 @@ def _numbers(labels: Any) -> str:
     return f"number{'s' if len(shown) > 1 else ''} {', '.join(shown[:9])}{more}"
 
 
-def _joined(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _count(count: int, one: str, many: str | None = None) -> str:
-    return f"{count} {one if count == 1 else many or f'{one}s'}"
+def _count(count: int, one: str) -> str:
+    return f"{count} {one if count == 1 else f'{one}s'}"
 
 
 def _times(count: int) -> str:
