@@ -56,6 +56,7 @@ def collection(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "price": prices[path.name],
             "title": path.stem,
             "tags": [path.stem.split("-")[0]],
+            "sold": prices[path.name] > 40,
         },
     )
     yield opened

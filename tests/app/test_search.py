@@ -98,6 +98,15 @@ def test_sheets_are_kept_where_wanted_alone(
 def test_filters(collection: Collection) -> None:
     found = search(collection, SearchRequest("a mug", filters=parse_filters(["price<30", "tags has dots"])))
     assert [hit.file for hit in found.hits] == ["dots-mug.png"]
+    for text, prices in (
+        ("sold=true", {50, 60, 70, 80}),
+        ("sold=false", {0, 10, 20, 30, 40}),
+        ("price in 10,20", {10, 20}),
+        ("title~mug", {0, 10, 20}),
+        ("title!=leopard-mug", {10, 20, 30, 40, 50, 60, 70, 80}),
+    ):
+        hits = search(collection, SearchRequest("a mug", filters=parse_filters([text]))).hits
+        assert {hit.metadata["price"] for hit in hits} == prices, text
     nothing = search(
         collection, SearchRequest("a mug", filters=parse_filters(["price<-1"]), strategy="listwise")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,7 +161,11 @@ def _add_collection(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--collection", default="images", metavar="NAME", help="name of the collection (default: images)"
     )
-    command.add_argument("--token", default="", help="user:password or API key, for servers")
+    command.add_argument(
+        "--token",
+        default=os.environ.get("MILVUS_TOKEN", ""),
+        help="user:password or API key, for servers (default: the environment variable MILVUS_TOKEN)",
+    )
 
 
 def _add_models(command: argparse.ArgumentParser, *, reranker: bool = True) -> None:

@@ -21,6 +21,13 @@ def test_without_a_command_it_is_the_page() -> None:
     assert (options.command, options.images, options.port) == ("app", Path("photos"), 7000)
 
 
+def test_a_token_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILVUS_TOKEN", "user:secret")
+    assert parse(["search", "--text", "x"]).token == "user:secret"
+    assert parse(["search", "--text", "x", "--token", "other"]).token == "other"
+    assert "secret" not in make_parser().format_help()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
