@@ -17,7 +17,7 @@ from llama_index.core.vector_stores.types import (
 from support.drawing import draw_picture
 
 from llama_index_multimodal_rerank import VisualizedBGEEmbedding, image_node, milvus_store, sync_folder
-from llama_index_multimodal_rerank.milvus import folder_sync
+from llama_index_multimodal_rerank.milvus import folder_sync, vector_store
 from llama_index_multimodal_rerank.milvus.folder_sync import SyncProgress
 from llama_index_multimodal_rerank.milvus.vector_store import QuotingMilvusVectorStore
 
@@ -193,6 +193,24 @@ def test_an_interrupted_run_is_taken_up_where_it_ended(
     done = sync_folder(pictures[0].parent, store, embed_model)
     assert (done.embedded, done.unchanged, sum(counted)) == (2, 4, 6)
     assert len(store.query(VectorStoreQuery(query_embedding=[1.0] * 64, similarity_top_k=9)).ids or []) == 6
+
+
+def test_rows_are_read_page_by_page_from_a_server(
+    store: QuotingMilvusVectorStore,
+    embed_model: VisualizedBGEEmbedding,
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class NotLite:
+        """What no client is."""
+
+    sync_folder(pictures[0].parent, store, embed_model)
+    whole = {node.node_id: node.metadata for node in store.all_nodes()}
+    monkeypatch.setattr(vector_store, "LiteMilvusClient", NotLite)
+    monkeypatch.setattr(vector_store, "_PAGE", 4)
+    paged = list(store.all_nodes())
+    assert len(paged) == 6
+    assert {node.node_id: node.metadata for node in paged} == whole
 
 
 def test_the_example_runs() -> None:
