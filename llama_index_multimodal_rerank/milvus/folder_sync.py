@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .vector_store import QuotingMilvusVectorStore
 
 _FIRST_BATCH, _LARGEST_BATCH, _QUICK_SECONDS = 16, 256, 1.0
-"""Pictures that are embedded and written together: so many at first, and twice as many after a quick batch. So
-a slow machine shows progress often and loses little when it is interrupted, and a fast one is not held up."""
+"""Pictures that are embedded and written together: so many at first, twice as many after a quick batch. So a
+slow machine shows progress often and loses little when it is interrupted, and a fast one is not held up."""
 
 _AT_ONCE = 1000
 """Rows that are deleted, or written with new metadata, together."""
