@@ -7,6 +7,7 @@ import copy
 import doctest
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -47,6 +48,7 @@ from llama_index_multimodal_rerank.models.magiclens import (
     VisionConfig,
 )
 from llama_index_multimodal_rerank.schema.nodes import ImageTextNode
+from llama_index_multimodal_rerank.serving.__main__ import parser
 from llama_index_multimodal_rerank.serving.in_thread import serve_in_thread
 from llama_index_multimodal_rerank.serving.limits import Limits
 
@@ -418,3 +420,15 @@ def test_the_example_runs() -> None:
     found = doctest.testmod(remote)
     assert found.attempted >= 5
     assert found.failed == 0
+
+
+def test_the_documentation_has_the_defaults() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "embedding_service.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", text, re.MULTILINE))
+    assert len(rows) == 5
+    for name, default in rows.items():
+        assert RemoteImageTextEmbedding.model_fields[name].default == float(default), name
+    options = dict(re.findall(r"`--(max-[a-z-]+)` \((\d+)\)", text))
+    assert len(options) == 4
+    for name, default in options.items():
+        assert parser().get_default(name.replace("-", "_")) == int(default), name
