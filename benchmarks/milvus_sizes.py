@@ -8,6 +8,7 @@ server takes beside them (caches, growing segments, the process itself) is not i
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable, Iterator
 
@@ -104,6 +105,7 @@ def _gib(size: float) -> str:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     for line in table():
         print(line)
 
