@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .catalogue.query_image import ExcludeQueryImage as ExcludeQueryImage
     from .data.folders import load_image_nodes as load_image_nodes
     from .embeddings.magiclens import MagicLensEmbedding as MagicLensEmbedding
+    from .embeddings.remote import EmbeddingServiceError as EmbeddingServiceError
+    from .embeddings.remote import RemoteImageTextEmbedding as RemoteImageTextEmbedding
     from .embeddings.sparse import BGEM3SparseEmbedding as BGEM3SparseEmbedding
     from .embeddings.visualized_bge import VisualizedBGEEmbedding as VisualizedBGEEmbedding
     from .images.access import load_image as load_image
@@ -56,6 +58,7 @@ _DEFINED_IN = {
     "Cell": "reranking.sheet",
     "CollapseDuplicates": "catalogue.duplicates",
     "EmbeddingMismatchError": "milvus.store",
+    "EmbeddingServiceError": "embeddings.remote",
     "ExcludeQueryImage": "catalogue.query_image",
     "GroupByProduct": "catalogue.grouping",
     "HitListSynthesizer": "agents.hit_list",
@@ -74,6 +77,7 @@ _DEFINED_IN = {
     "NodeValueError": "schema.values",
     "Phi3VisionRerank": "reranking.postprocessor",
     "Ranking": "reranking.ranking",
+    "RemoteImageTextEmbedding": "embeddings.remote",
     "RerankBatchError": "reranking.batch",
     "Sheet": "reranking.sheet",
     "VisionLanguageModel": "vlm.protocols",

@@ -17,14 +17,16 @@ REPOSITORY = Path(__file__).parent.parent
 MAY_IMPORT: dict[str, set[str]] = {
     "lazy": set(),
     "logs": set(),
+    "retry_after": set(),
     "models": set(),
     "images": {"logs"},
     "demo": set(),
     "schema": {"images", "logs"},
     "data": {"images", "schema"},
     "catalogue": {"images", "schema", "logs"},
-    "vlm": {"models", "demo", "images", "lazy", "logs"},
-    "embeddings": {"models", "demo", "lazy", "images", "schema"},
+    "vlm": {"models", "demo", "images", "lazy", "logs", "retry_after"},
+    "embeddings": {"models", "demo", "lazy", "logs", "retry_after", "images", "schema"},
+    "serving": {"embeddings", "schema", "images", "logs"},
     "evaluation": {"embeddings", "schema", "data", "images", "logs"},
     "milvus": {"embeddings", "schema", "images", "data"},
     "reranking": {"vlm", "schema", "images", "lazy", "logs"},
@@ -39,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 FOR_ALL = {"models.hd_geometry"}
 """Arithmetic without torch: sheets are drawn in the geometry that the model cuts them into."""
 
-SHARED = {"lazy", "logs"}
+SHARED = {"lazy", "logs", "retry_after"}
 """Helpers in the root, for every room."""
 
 IMPLEMENTATIONS = {
@@ -126,7 +128,14 @@ IMPORTS = read_imports(PACKAGE)
 
 def test_every_file_is_in_a_room() -> None:
     entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    assert entries == {"__init__.py", "py.typed", "lazy.py", "logs.py", *(MAY_IMPORT.keys() - SHARED)}
+    assert entries == {
+        "__init__.py",
+        "py.typed",
+        "lazy.py",
+        "logs.py",
+        "retry_after.py",
+        *(MAY_IMPORT.keys() - SHARED),
+    }
 
 
 def test_no_import_runs_upward() -> None:

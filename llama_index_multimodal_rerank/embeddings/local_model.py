@@ -1,19 +1,16 @@
-"""LocalModelEmbedding: an embedding model in this process; how it is loaded, and what it may read."""
+"""LocalModelEmbedding: an embedding model in this process, and how it is loaded."""
 
 from __future__ import annotations
 
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_validator
-from llama_index.core.embeddings import MultiModalEmbedding
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 
-from ..images.access import ImageAccess
-from ..images.url_hosts import check_allow_urls
 from ..lazy import LazyModel
+from .model_embedding import ModelEmbedding
 
 BY_DEVICE = 256
 """The default of ``embed_batch_size``, which lets the model choose its batches; a number, because LlamaIndex
@@ -23,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from PIL.Image import Image
+
+    from ..schema.image_text import ImageText
 
 
 class ImageTextModel(Protocol):
@@ -61,8 +60,8 @@ class ImageTextModel(Protocol):
         ...
 
 
-class LocalModelEmbedding(MultiModalEmbedding):
-    """The settings that the integrations of all image-text models share, and the model behind them.
+class LocalModelEmbedding(ModelEmbedding):
+    """The settings of a model in this process, and the model behind them; goes before ImageTextEmbedding.
 
     The model is loaded on first use, once, also when many threads ask at the same time.
     Copies (``copy``, ``deepcopy``) share it; pickles leave it behind and load it again.
@@ -102,27 +101,7 @@ class LocalModelEmbedding(MultiModalEmbedding):
         description="Turn photographs as their EXIF tag says. The reference implementation does not, "
         "so vectors of turned photographs differ from its own. Index and query with the same value.",
     )
-    allow_urls: bool | list[str] = Field(
-        default=False,
-        description="Fetch pictures given as http(s) URLs, in documents as in queries: true for public "
-        "addresses, or a list of the hosts to fetch from ('images.example.org', 'localhost:8000'), which may "
-        "be private.",
-    )
-    data_root: str | None = Field(
-        default=None,
-        description="The only folder that picture files are read from, '..' and symbolic links resolved. Set "
-        "it where paths come from others. Default: any file that the process may read.",
-    )
-    show_progress_bar: bool = Field(
-        default=False, description="Show a bar where LlamaIndex forwards no show_progress: in pipelines."
-    )
-
     _loader: LazyModel[Any] = PrivateAttr(default_factory=LazyModel)
-
-    @field_validator("allow_urls", mode="before")
-    @classmethod
-    def _check_allow_urls(cls, allow_urls: Any) -> Any:
-        return check_allow_urls(allow_urls)
 
     @abstractmethod
     def _load(self) -> ImageTextModel:
@@ -168,13 +147,24 @@ class LocalModelEmbedding(MultiModalEmbedding):
             "apply_exif_orientation": str(self.apply_exif_orientation),
         }
 
-    @property
-    def _access(self) -> ImageAccess:
-        urls = self.allow_urls
-        return _access(tuple(urls) if isinstance(urls, list) else urls, self.data_root)
+    def _encode_items(
+        self, items: Sequence[str | tuple[str, Any]], *, show_progress: bool
+    ) -> npt.NDArray[np.float32]:
+        return self.model.encode(
+            items,
+            batch_size=self._model_batch_size,
+            normalize=self.normalize,
+            show_progress=show_progress,
+        )
 
+    def _load_image(self, text: ImageText) -> Image:
+        return self._access.load(
+            text.image,  # type: ignore[arg-type]
+            apply_exif_orientation=self.apply_exif_orientation,
+            expected_digest=text.expected_digest,
+            note_digest=text.note_digest if text.awaits_digest else None,
+        )
 
-@lru_cache(maxsize=16)
-def _access(allow_urls: bool | tuple[str, ...], data_root: str | None) -> ImageAccess:
-    # Asked for with every picture.
-    return ImageAccess(allow_urls, data_root)
+    def _prepare_image(self, text: ImageText) -> Any:
+        # The model is loaded for the first picture, so not where there is none.
+        return self.model.preprocess(self._load_image(text))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.bridge.pydantic import Field
 
 from .image_text_embedding import ImageTextEmbedding
+from .local_model import LocalModelEmbedding
 
 if TYPE_CHECKING:
     from ..models.magiclens import MagicLens
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL_NAME = "magiclens-base"
 
 
-class MagicLensEmbedding(ImageTextEmbedding):
+class MagicLensEmbedding(LocalModelEmbedding, ImageTextEmbedding):
     """Picture, or picture + instruction, into one vector, with MagicLens.
 
     The catalogue's pictures are embedded alone, the query's picture with what is asked of it ("the same

@@ -23,19 +23,18 @@ from ..schema.contents import (
 from ..schema.image_text import ImageText, has_lost_image, recover_image, text_with_digest, words_of
 from ..schema.not_the_image import is_decoded_image, is_image_metadata
 from ..schema.values import check_text
-from .local_model import LocalModelEmbedding
+from .model_embedding import ModelEmbedding
 from .prefetched_images import prefetch_images, take_image
 from .slices import EncodedTexts, encode_ahead, take_slice
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from PIL.Image import Image
 
     from ..images.sources import ImageSource
 
 
-class StringEmbedding(LocalModelEmbedding):
+class StringEmbedding(ModelEmbedding):
     """Text, picture, or picture + text into one vector: LlamaIndex's methods, all through :meth:`encode`.
 
     Where LlamaIndex passes strings, an :class:`ImageText` is embedded as picture + text. A plain
@@ -59,14 +58,35 @@ class StringEmbedding(LocalModelEmbedding):
             ValueError: an empty text, or a text that names a picture it does not carry.
             ImageLoadError: a picture cannot be read, or changed since its node was made.
         """
-        vectors = self.model.encode(
-            [self._to_item(text) for text in texts],
-            batch_size=self._model_batch_size,
-            normalize=self.normalize,
-            show_progress=show_progress,
-        )
-        if len(vectors) != len(texts):
-            raise RuntimeError(f"the model returned {len(vectors)} vectors for {len(texts)} items")
+        return self.encode_prepared([self._to_item(text) for text in texts], show_progress=show_progress)
+
+    def prepare(self, text: str) -> str | tuple[str, Any]:
+        """Check a text and read its picture, all that can fail because of this text alone.
+
+        Returns:
+            What :meth:`encode_prepared` takes; a picture is as small as the model needs it.
+
+        Raises:
+            ValueError, ImageLoadError: as :meth:`encode`.
+        """
+        text = _checked(text)
+        return (text.text, self._prepare_image(text)) if has_image(text) else self._to_item(text)
+
+    def encode_prepared(
+        self, items: Sequence[str | tuple[str, Any]], *, show_progress: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """Embed what :meth:`prepare` returned; of whatever callers, in one batch.
+
+        Args:
+            items: order is kept.
+            show_progress: show a progress bar.
+
+        Returns:
+            float32 array, shape (len(items), dim).
+        """
+        vectors = self._encode_items(items, show_progress=show_progress)
+        if len(vectors) != len(items):
+            raise RuntimeError(f"the model returned {len(vectors)} vectors for {len(items)} items")
         return vectors
 
     def _to_item(self, text: str) -> str | tuple[str, Any]:
@@ -76,18 +96,6 @@ class StringEmbedding(LocalModelEmbedding):
             return text.text, partial(self._load_image, text) if prefetched is None else prefetched
         _check_plain_text(text)
         return text.text if isinstance(text, ImageText) else text
-
-    def _load_image(self, text: ImageText) -> Image:
-        return self._access.load(
-            text.image,  # type: ignore[arg-type]
-            apply_exif_orientation=self.apply_exif_orientation,
-            expected_digest=text.expected_digest,
-            note_digest=text.note_digest if text.awaits_digest else None,
-        )
-
-    def _prepare_image(self, text: ImageText) -> Any:
-        # The model is loaded for the first picture, so not where there is none.
-        return self.model.preprocess(self._load_image(text))
 
     def _with_digest(self, text: str) -> str:
         text = _checked(text)

@@ -8,6 +8,7 @@ from llama_index.core.bridge.pydantic import Field
 
 from ..demo.checkpoints import DEMO, checkpoint_folder
 from .image_text_embedding import ImageTextEmbedding
+from .local_model import LocalModelEmbedding
 
 if TYPE_CHECKING:
     from ..models.visualized_bge import VisualizedBGE
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL_NAME = "BAAI/bge-visualized"
 
 
-class VisualizedBGEEmbedding(ImageTextEmbedding):
+class VisualizedBGEEmbedding(LocalModelEmbedding, ImageTextEmbedding):
     """Text, picture, or picture + text into one vector, with Visualized BGE.
 
     The model is loaded on first use, once, also when many threads ask at the same time.

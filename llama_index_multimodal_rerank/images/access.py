@@ -112,6 +112,36 @@ class ImageAccess:
             )
         return data
 
+    def read_expected(
+        self,
+        source: ImageSource,
+        *,
+        expected_digest: str | None = None,
+        note_digest: Callable[[str], None] | None = None,
+    ) -> bytes:
+        """Return a picture's encoded bytes, which must be those that its node was made of.
+
+        Args:
+            source: see :meth:`read`.
+            expected_digest: see :meth:`load`.
+            note_digest: see :meth:`load`.
+
+        Raises:
+            ImageLoadError: as :meth:`read`, or the bytes changed.
+        """
+        data = self.read(source)
+        if is_pil_image(source):
+            return data
+        if note_digest is not None or (expected_digest is not None and not is_url(source)):
+            digest = bytes_digest(data)
+            if expected_digest is not None and digest != expected_digest:
+                raise ImageLoadError(
+                    describe_source(source), "the file changed since its node was made; make the node again"
+                )
+            if note_digest is not None:
+                note_digest(digest)
+        return data
+
     def load(
         self,
         source: ImageSource,
@@ -148,16 +178,10 @@ class ImageAccess:
                 apply_exif_orientation=apply_exif_orientation,
                 max_pixels=self.max_pixels,
             )
-        data, name = self.read(source), describe_source(source)
-        if note_digest is not None or (expected_digest is not None and not is_url(source)):
-            digest = bytes_digest(data)
-            if expected_digest is not None and digest != expected_digest:
-                raise ImageLoadError(name, "the file changed since its node was made; make the node again")
-            if note_digest is not None:
-                note_digest(digest)
+        data = self.read_expected(source, expected_digest=expected_digest, note_digest=note_digest)
         return decode_image(
             data,
-            name=name,
+            name=describe_source(source),
             apply_exif_orientation=apply_exif_orientation,
             max_pixels=self.max_pixels,
             formats=self.formats,

@@ -18,6 +18,7 @@ from .fingerprint import (
     remembered_fingerprint,
     to_property,
 )
+from .index import check_index
 from .lite_recovery import check_is_database
 from .names import check_name
 
@@ -70,7 +71,8 @@ def milvus_store(
         overwrite: drop the collection first, if it exists.
         similarity_metric: ``"COSINE"`` or ``"IP"``.
         index_config: for example ``{"index_type": "HNSW", "M": 16}``. Default: exact search
-            (``FLAT``) on Lite, ``AUTOINDEX`` elsewhere.
+            (``FLAT``) on Lite, ``AUTOINDEX`` elsewhere. A collection that is there keeps its index, and
+            has to have this one.
         sparse_embedding_function: makes the collection hybrid:
             :class:`~llama_index_multimodal_rerank.BGEM3SparseEmbedding`, ``BM25BuiltInFunction()``, or one of
             your own. Search it with ``vector_store_query_mode="hybrid"``. To open a hybrid collection again,
@@ -122,7 +124,8 @@ def milvus_store(
         MilvusDiskError: Milvus Lite cannot write its file, for example because the disk is full; an OSError.
         ValueError: ``uri``, ``similarity_metric`` or a name (of collection, database or field) is not
             usable, or there is something at ``uri`` that is no Milvus Lite 3 database, or the collection is
-            hybrid and no ``sparse_embedding_function`` was given (or the other way round).
+            hybrid and no ``sparse_embedding_function`` was given (or the other way round), or it has another
+            index than ``index_config`` asks for.
     """
     metric = similarity_metric.upper()
     if metric not in SIMILARITY_METRICS:
@@ -147,6 +150,8 @@ def milvus_store(
     made_by = fingerprint(embed_model, metric, sparse_embedding_function)
     client = _connect(uri, local, options)
     is_remembered = _prepare_collection(client, options, made_by, overwrite=overwrite)
+    if is_remembered and index_config and options.get("enable_dense", True):
+        check_index(client, collection_name, options.get("embedding_field", "embedding"), index_config)
     store = _open(client, uri, options)
     if not is_remembered:
         client.alter_collection_properties(collection_name, to_property(made_by))

@@ -15,6 +15,7 @@ import httpx
 from tenacity import RetryCallState, retry_if_exception, wait_random_exponential
 
 from ..logs import one_line
+from ..retry_after import retry_after
 from .errors import ModelCallError
 from .protocols import Answer, LabelScores, Usage
 from .retry_budget import FAILURES_IN_A_ROW, shared_budget
@@ -23,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 Read = TypeVar("Read", Answer, LabelScores)
 
-MAX_RETRY_AFTER_SECONDS = 60.0
 _SCHEMA = re.compile(
     r"response.?format|json.?schema|structured|guided|grammar|unexpected keyword|extra (?:inputs|fields)",
     re.I,
@@ -88,12 +88,8 @@ def _words(error: BaseException) -> str:
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
-    try:
-        asked = float(headers.get("retry-after", ""))
-    except ValueError:  # absent, or a date
-        return _backoff(state)
-    return min(max(asked, 0.0), MAX_RETRY_AFTER_SECONDS)
+    asked = retry_after(error)
+    return _backoff(state) if asked is None else asked
 
 
 class Attempts:

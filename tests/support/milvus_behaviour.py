@@ -107,6 +107,17 @@ def test_a_released_collection_is_loaded_on_opening(
     assert len(again.get_nodes(filters=MetadataFilters(filters=[MetadataFilter(key="number", value=2)]))) == 1
 
 
+def test_an_index_that_the_collection_does_not_have_is_refused(
+    store: MilvusVectorStore, place: Place, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    """The collection would be searched with the one that it has, and nobody would know."""
+    own = store.client.describe_index(place.collection, "embedding")["index_type"]
+    with pytest.raises(ValueError, match=f"index_type: collection '{own}', index_config 'HNSW'"):
+        place.open(embed_model, index_config={"index_type": "HNSW", "M": 16})
+    again = place.open(embed_model, index_config={"index_type": own})
+    assert search(again, embed_model.get_image_embedding(pictures[4]), 1) == [str(pictures[4])]
+
+
 def test_reranked_query(
     store: MilvusVectorStore, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
 ) -> None:

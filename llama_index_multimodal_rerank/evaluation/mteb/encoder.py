@@ -43,7 +43,8 @@ class MTEBEncoder(AbsEncoder):
 
     def __init__(self, embed_model: ImageTextEmbedding) -> None:
         self.model = embed_model
-        torch_model = getattr(embed_model.model, "model", None)
+        # A service has no model here to count the parameters of.
+        torch_model = getattr(getattr(embed_model, "model", None), "model", None)
         parameters = getattr(torch_model, "parameters", None)
         self.mteb_model_meta = model_meta(
             own_name(embed_model.model_name),
