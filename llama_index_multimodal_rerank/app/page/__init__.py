@@ -1,0 +1,1 @@
+"""The page to try it with; needs Gradio, the extra `app`."""
