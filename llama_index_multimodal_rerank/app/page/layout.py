@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from .facets import MAX_CHOICES, MAX_RANGES
+from .filter_panel import MAX_CHOICES, MAX_RANGES
 from .markup import render
 from .query_picture import QueryPicture
 
