@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from llama_index.core.schema import BaseNode, NodeWithScore
 
 from ...images.access import ImageAccess
-from ...logs import one_line
 from ...schema.nodes import node_image
+from ..search import Hit
 from .markup import render
 from .thumbnails import thumbnail
-
-TITLE_KEYS = ("title", "name", "description", "caption")
-"""Metadata that may hold a title; the first that is there is shown."""
-
-_TITLE_CHARS = 120
 
 
 @dataclass(frozen=True)
@@ -75,50 +67,25 @@ class CardList:
     title: str
     note: str = ""
     cards: Sequence[Card] = ()
-    empty: str = "Nothing was found."
+    empty: str = "Nothing was found. Are the filters too narrow?"
 
 
-def cards_of(
-    hits: Sequence[NodeWithScore], access: ImageAccess, *, before: Sequence[NodeWithScore] | None = None
-) -> list[Card]:
+def cards_of(hits: Sequence[Hit], access: ImageAccess, *, moved: bool = False) -> list[Card]:
     """Make the cards of a list.
 
     Args:
         hits: the list, best first.
         access: what may be read to show it.
-        before: the list that it was made of by reranking; cards are then marked with their movement.
+        moved: mark how far each moved against the list as retrieved.
     """
-    was = {hit.node.node_id: place for place, hit in enumerate(before or (), start=1)}
     cards = []
-    for place, hit in enumerate(hits, start=1):
+    for hit in hits:
         image = node_image(hit.node)
         picture, problem = ("", "no picture") if image is None else thumbnail(image, access)
-        cards.append(
-            Card(
-                place=place,
-                key=hit.node.node_id,
-                file=file_name(hit.node),
-                title=title_of(hit.node),
-                score=hit.score,
-                picture=picture,
-                problem=problem,
-                movement=was[hit.node.node_id] - place if before is not None else None,
-            )
-        )
+        title = hit.title or hit.file or hit.id
+        moved_by = hit.moved if moved else None
+        cards.append(Card(hit.rank, hit.id, hit.file or "", title, hit.score, picture, problem, moved_by))
     return cards
-
-
-def file_name(node: BaseNode) -> str:
-    """Return the name of a node's file, without its folder; ``""`` if it has none."""
-    path = node.metadata.get("file_path") or getattr(node, "image_path", None) or ""
-    return one_line(Path(str(path)).name)
-
-
-def title_of(node: BaseNode) -> str:
-    """Return a title: of the metadata, else the node's text, else the file's name, else the id."""
-    words = next((node.metadata[key] for key in TITLE_KEYS if node.metadata.get(key)), None)
-    text = words or getattr(node, "text", "") or file_name(node) or node.node_id
-    return one_line(str(text))[:_TITLE_CHARS]
 
 
 def render_lists(*lists: CardList) -> str:

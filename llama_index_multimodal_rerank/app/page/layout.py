@@ -9,7 +9,7 @@ import gradio as gr
 
 from .filter_panel import MAX_CHOICES, MAX_RANGES
 from .markup import render
-from .query_picture import QueryPicture
+from .query_picture import query_picture
 
 STRATEGIES = [
     ("the whole list (listwise)", "listwise"),
@@ -43,7 +43,7 @@ class Layout:
     """The components of the page that something happens to."""
 
     message: gr.HTML
-    picture: QueryPicture
+    picture: gr.Image
     words: gr.Textbox
     search: gr.Button
     clear: gr.Button
@@ -81,7 +81,7 @@ def lay_out(about: str, collections: Sequence[str]) -> Layout:
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320):
             with gr.Group():
-                picture = QueryPicture(
+                picture = query_picture(
                     label="Query picture",
                     sources=["upload", "clipboard"],
                     height=230,

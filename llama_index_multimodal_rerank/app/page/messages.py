@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...images.errors import ImageLoadError
 from ...logs import one_line
+from ...vlm.errors import ModelCallError
 from .markup import render
 
 logger = logging.getLogger(__name__)
@@ -23,13 +24,13 @@ def error_message(error: BaseException) -> str:
 
     Args:
         error: what was raised. Mistakes of a user (``ValueError``), files and servers (``OSError``,
-            ``ConnectionError``) speak for themselves; of others the name is told, and where to look.
+            ``ConnectionError``) and models that give no answer speak for themselves; of others the name is told, and where to look.
     """
     if isinstance(error, ImageLoadError):
         logger.info("A picture was refused: %s", error)
         name = Path(error.source.strip("'\"")).name
         return problem(f"“{name}” cannot be used as a picture: {error.reason}.")
-    if isinstance(error, (ValueError, OSError)):
+    if isinstance(error, (ValueError, OSError, ModelCallError)):
         logger.info("A request was refused: %r", error)
         return problem(_first_lines(error))
     logger.error("A request failed", exc_info=error)
@@ -40,20 +41,15 @@ def error_message(error: BaseException) -> str:
 
 def problem(text: str) -> str:
     """Return an error message as HTML."""
-    return render("message", kind="error", text=_short(text))
+    return render("message", kind="error", text=one_line(text, _MAX_CHARS))
 
 
 def note(text: str) -> str:
     """Return a message that is no error as HTML."""
-    return render("message", kind="note", text=_short(text))
+    return render("message", kind="note", text=one_line(text, _MAX_CHARS))
 
 
 def _first_lines(error: BaseException) -> str:
     # Pydantic's and Milvus' errors go on with addresses and inputs.
     text = str(error) or type(error).__name__
     return re.split(r"\n\s*\n|\n\s+For further information", text)[0]
-
-
-def _short(text: str) -> str:
-    text = one_line(text)
-    return text if len(text) <= _MAX_CHARS else text[: _MAX_CHARS - 1] + "…"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.data_classes import ImageData
@@ -26,19 +26,23 @@ _SHOWN_BY_BROWSERS = {
 }
 
 
-class QueryPicture(gr.Image):
-    """Gradio's picture box, whose uploads are handed on as the files that they are.
+def query_picture(**options: Any) -> gr.Image:
+    """Return Gradio's picture box, with uploads handed on as the files that they are.
 
-    Gradio would open an upload itself, before our limits are looked at.
+    Gradio would open an upload itself, before our limits are looked at. (A subclass would say the same, but
+    Gradio writes a ``.pyi`` beside the source of every subclass.)
+
+    Args:
+        **options: of ``gr.Image``.
     """
+    picture = gr.Image(type="filepath", **options)
+    picture.preprocess = _uploaded_file  # type: ignore[method-assign]
+    return picture
 
-    def preprocess(self, payload: ImageData | None) -> str | None:
-        """Return the path of the uploaded file; it is below Gradio's upload folder, or Gradio refuses it."""
-        return None if payload is None or payload.path is None else payload.path
 
-    def get_block_name(self) -> str:
-        """Be shown as Gradio's own box."""
-        return "image"
+def _uploaded_file(payload: ImageData | None) -> str | None:
+    """Return the path of an upload, which Gradio has made sure to be below its folder of uploads."""
+    return None if payload is None or payload.path is None else payload.path
 
 
 def query_access(folder: Path) -> ImageAccess:
@@ -46,22 +50,23 @@ def query_access(folder: Path) -> ImageAccess:
     return ImageAccess(data_root=folder)
 
 
-def check_upload(path: str, access: ImageAccess) -> None:
-    """Make sure that an upload is a picture, within the limits of ``images/``; delete it if not.
+def read_upload(path: str, access: ImageAccess) -> bytes:
+    """Return the bytes of an upload that is a picture within the limits of ``images/``; delete it if it is none.
+
+    Its age, after which it is removed, counts from now on.
 
     Raises:
-        ImageLoadError: it is none; says why.
+        ImageLoadError: it is none, or it is not there any more; says why.
     """
     try:
-        access.check(Path(path))
+        data = access.check(Path(path)).data
+        os.utime(path)
+    except FileNotFoundError as error:  # ImageNotFoundError among them
+        raise ImageLoadError(Path(path).name, "it was removed meanwhile: choose it again") from error
     except ImageLoadError:
         Path(path).unlink(missing_ok=True)
         raise
-
-
-def keep(path: str) -> None:
-    """Count the age of an upload, after which it is removed, from now on."""
-    os.utime(path)
+    return data
 
 
 def copy_for_query(source: ImageSource, access: ImageAccess, folder: Path) -> str:
