@@ -1,7 +1,7 @@
 """The page to try image search with, in a browser on this machine. Needs Gradio: the extra ``app``.
 
-What is shown is made in :mod:`.cards`, :mod:`.steps` and :mod:`.messages`; where it is, in :mod:`.layout`; what
-happens when, in :mod:`.page`. Nothing here knows how to search: that is :mod:`..search`.
+What is shown is made in :mod:`.cards`, :mod:`.steps` and :mod:`.messages`; where it is, in :mod:`.layout`;
+what happens when, in :mod:`.page`. Nothing here knows how to search: that is :mod:`..search`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..collections import Collection
+    from ..collections import Collection, CollectionSource
     from ..models import ModelChoice
 
 EXTRA = "app"
@@ -47,13 +47,7 @@ def page_running(
         NoGradioError: Gradio is not installed.
         OSError: the port is taken.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported, and later
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise NoGradioError(
-            f"the page needs Gradio: pip install 'llama-index-multimodal-rerank[{EXTRA}]'"
-        ) from error
+    _find_gradio()
     from .open_collections import OpenCollections
     from .page import build_page
     from .server import start, upload_folder
@@ -68,15 +62,43 @@ def page_running(
             collections.close()
 
 
-def run_page(
-    collection: Collection,
-    *,
+def launch(
+    source: CollectionSource,
     choice: ModelChoice | None = None,
+    *,
     port: int | None = None,
     open_browser: bool = False,
 ) -> None:
-    """Have the page up until Ctrl-C, as :func:`page_running`, and print its address."""
-    with page_running(collection, choice=choice, port=port, open_browser=open_browser) as address:
-        print(f"The page is at {address} - for this machine alone. Ctrl-C ends it.", flush=True)  # noqa: T201
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
+    """Open a collection and have the page up until Ctrl-C; print its address, and progress before.
+
+    Args:
+        source: what is to be searched.
+        choice: which models, as far as that is not left to the collection.
+        port: as :func:`page_running`.
+        open_browser: as :func:`page_running`.
+
+    Raises:
+        NoGradioError: Gradio is not installed.
+        Exception: as :func:`..collections.open_collection`.
+    """
+    from ..collections import open_collection
+
+    _find_gradio()
+    collection, _ = open_collection(source, choice, show_progress=True)
+    try:
+        with page_running(collection, choice=choice, port=port, open_browser=open_browser) as address:
+            print(f"The page is at {address} - for this machine alone. Ctrl-C ends it.", flush=True)  # noqa: T201
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+    finally:
+        collection.close()
+
+
+def _find_gradio() -> None:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported, and later
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise NoGradioError(
+            f"the page needs Gradio: pip install 'llama-index-multimodal-rerank[{EXTRA}]'"
+        ) from error

@@ -91,7 +91,7 @@ def lay_out(about: str, collections: Sequence[str]) -> Layout:
                 )
                 words = gr.Textbox(
                     label="Words",
-                    placeholder="a phone case with this · the same, but in red",
+                    placeholder="the same, but in red",
                     lines=1,
                     max_lines=1,
                     max_length=2000,
@@ -110,12 +110,14 @@ def lay_out(about: str, collections: Sequence[str]) -> Layout:
                     gr.Dropdown([], multiselect=True, visible=False, elem_id=f"choice-{number}")
                     for number in range(MAX_CHOICES)
                 ]
-                ranges = []
-                for number_ in range(MAX_RANGES):
-                    with gr.Row():
-                        least = gr.Number(visible=False, min_width=100, elem_id=f"least-{number_}")
-                        most = gr.Number(visible=False, min_width=100, elem_id=f"most-{number_}")
-                    ranges.append((least, most))
+                with gr.Row():
+                    ranges = [
+                        (
+                            gr.Number(visible=False, min_width=120, elem_id=f"least-{number}"),
+                            gr.Number(visible=False, min_width=120, elem_id=f"most-{number}"),
+                        )
+                        for number in range(MAX_RANGES)
+                    ]
             with gr.Accordion("Collection", open=False, elem_id="collections"):
                 collection = gr.Dropdown(
                     list(collections), value=collections[0], label="Search in", elem_id="collection"

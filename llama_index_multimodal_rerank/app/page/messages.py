@@ -23,8 +23,8 @@ def error_message(error: BaseException) -> str:
     """Return an error as HTML, and write what is not for users into the log.
 
     Args:
-        error: what was raised. Mistakes of a user (``ValueError``), files and servers (``OSError``,
-            ``ConnectionError``) and models that give no answer speak for themselves; of others the name is told, and where to look.
+        error: what was raised. Mistakes of a user (``ValueError``), files and servers (``OSError``), and
+            models that give no answer speak for themselves; of others the name is told, and where to look.
     """
     if isinstance(error, ImageLoadError):
         logger.info("A picture was refused: %s", error)

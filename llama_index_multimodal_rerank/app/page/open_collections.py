@@ -73,15 +73,21 @@ class OpenCollections:
         """
         folder = folder.expanduser().resolve()
         with self._lock:  # one after the other: they may mean the same file
-            known = self._open.get(str(folder))
-            collection = known[0] if known is not None else self._connect(folder)
+            known = self._of_folder(folder)
+            collection = known or self._connect(folder)
             done = collection.sync(folder, on_progress=on_progress)
-            if not collection.count():
-                if known is None:
-                    collection.close()
+            if known is None and not done.pictures:
+                collection.close()
             else:
                 self._open[collection.title] = (collection, FilterPanel.of(collection.fields()))
         return collection.title, done
+
+    def _of_folder(self, folder: Path) -> Collection | None:
+        for collection, _ in self._open.values():
+            images = collection.source.images
+            if images is not None and images.expanduser().resolve() == folder:
+                return collection
+        return None
 
     def _connect(self, folder: Path) -> Collection:
         """Open the folder's collection with the models that are loaded already."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
 from ...images.access import DEFAULT_ACCESS, ImageAccess
 from ...schema.nodes import node_image
+from ..models import DEMO
 from ..search import Hit, SearchRequest
 from .examples import Example, demo_examples, render_examples
 from .filter_panel import MAX_CHOICES, MAX_RANGES
@@ -28,13 +29,17 @@ KEPT_SECONDS = 30 * 60
 SEARCHES_AT_ONCE = 4
 
 _SWEEP_SECONDS = 30
-_MAX_SESSIONS = 500
 _MAX_WAITING = 64
 
-_TO_RESULTS = "() => { if (innerWidth < 900) document.querySelector('#lists').scrollIntoView({behavior: 'smooth'}); }"
+_Item = TypeVar("_Item")
+
+_TO_RESULTS = (
+    "() => { if (innerWidth < 900) document.querySelector('#lists').scrollIntoView({behavior: 'smooth'}); }"
+)
 _TO_WORDS = (
     "() => { const words = document.querySelector('#words textarea, #words input');"
-    " words.focus(); document.querySelector('#picture').scrollIntoView({block: 'nearest', behavior: 'smooth'}); }"
+    " words.focus();"
+    " document.querySelector('#picture').scrollIntoView({block: 'nearest', behavior: 'smooth'}); }"
 )
 
 
@@ -75,7 +80,9 @@ class Page:
                 image=None if picture is None else read_upload(picture, self._access),
                 top_k=int(number),
                 strategy=strategy,  # type: ignore[arg-type]  # checked by it
-                filters=panel.filters(filters[:MAX_CHOICES], list(zip(limits[::2], limits[1::2], strict=True))),
+                filters=panel.filters(
+                    filters[:MAX_CHOICES], list(zip(limits[::2], limits[1::2], strict=True))
+                ),
             )
             for screen in search_in_steps(self._collections[collection], request):
                 yield (NOTHING, *_shown(screen))
@@ -163,8 +170,11 @@ def build_page(collections: OpenCollections, uploads: Path, *, kept_seconds: int
     """
     page = Page(collections, uploads)
     first = collections[collections.titles[0]]
-    about = f"{first.models.embedding_name} finds them, {first.models.reranker_name} looks at them"
+    about = f"Retrieved with {first.models.embedding_name}, reranked with {first.models.reranker_name}"
+    if first.models.embedding_name == first.models.reranker_name == DEMO:
+        about = "Demo models: they know drawings like these, and nothing else"
     sweep = (min(_SWEEP_SECONDS, kept_seconds), kept_seconds)
+    blocks: gr.Blocks
     with gr.Blocks(title="Image search", analytics_enabled=False, delete_cache=sweep) as blocks:
         layout = lay_out(about, collections.titles)
         _connect_search(page, layout)
@@ -201,7 +211,11 @@ def _connect_picture(page: Page, layout: Layout) -> None:
 def _connect_collections(page: Page, layout: Layout, blocks: gr.Blocks) -> None:
     panel = [layout.no_filters, *layout.filters]
     blocks.load(
-        page.greet, layout.collection, [layout.examples, layout.collection, *panel], show_progress="hidden", **_PRIVATE
+        page.greet,
+        layout.collection,
+        [layout.examples, layout.collection, *panel],
+        show_progress="hidden",
+        **_PRIVATE,
     )
     layout.collection.change(page.choose, layout.collection, panel, show_progress="hidden", **_PRIVATE)
     gr.on(
@@ -230,7 +244,7 @@ def _clicked(hits: Mapping[str, Sequence[Hit]], event: gr.EventData) -> Hit:
     return _at(hits[name], event.place)
 
 
-def _at(items: Sequence[Any], place: object) -> Any:
+def _at(items: Sequence[_Item], place: object) -> _Item:
     if not isinstance(place, int) or not 1 <= place <= len(items):
         raise ValueError(f"there is no place {place!r} in this list: it has {len(items)}")
     return items[place - 1]

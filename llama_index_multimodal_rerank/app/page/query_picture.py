@@ -36,7 +36,7 @@ def query_picture(**options: Any) -> gr.Image:
         **options: of ``gr.Image``.
     """
     picture = gr.Image(type="filepath", **options)
-    picture.preprocess = _uploaded_file  # type: ignore[method-assign]
+    picture.preprocess = _uploaded_file
     return picture
 
 
@@ -51,7 +51,7 @@ def query_access(folder: Path) -> ImageAccess:
 
 
 def read_upload(path: str, access: ImageAccess) -> bytes:
-    """Return the bytes of an upload that is a picture within the limits of ``images/``; delete it if it is none.
+    """Return the bytes of an upload that is a picture within the limits of ``images/``; delete others.
 
     Its age, after which it is removed, counts from now on.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -13,6 +14,8 @@ import gradio as gr
 
 from ...images.access import MAX_IMAGE_BYTES
 from .theme import page_theme
+
+logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 
@@ -36,7 +39,8 @@ def upload_folder() -> Iterator[Path]:
 def start(page: gr.Blocks, *, port: int | None = None, open_browser: bool = False) -> str:
     """Start a page in threads of its own, for this machine alone; return its address.
 
-    Whatever the environment says: no share link, no file of this machine besides uploads, no server for agents.
+    Whatever the environment says: no share link, no server for agents, and of this machine's files none but
+    uploads.
 
     Args:
         page: the page.
@@ -46,6 +50,9 @@ def start(page: gr.Blocks, *, port: int | None = None, open_browser: bool = Fals
     Raises:
         OSError: the port, or each of the first hundred, is taken.
     """
+    blocked = os.environ.pop("GRADIO_ALLOWED_PATHS", None)  # an empty list of ours would not overrule it
+    if blocked:
+        logger.warning("GRADIO_ALLOWED_PATHS is not heeded: the page serves no files but uploads")
     _, address, _ = page.launch(
         server_name=HOST,
         server_port=port,
@@ -55,7 +62,6 @@ def start(page: gr.Blocks, *, port: int | None = None, open_browser: bool = Fals
         quiet=True,
         show_error=True,
         max_file_size=MAX_IMAGE_BYTES,
-        allowed_paths=[],
         ssr_mode=False,
         mcp_server=False,
         pwa=False,
@@ -65,4 +71,4 @@ def start(page: gr.Blocks, *, port: int | None = None, open_browser: bool = Fals
         theme=page_theme(),
         css_paths=[Path(__file__).with_name("style.css")],
     )
-    return address
+    return str(address)

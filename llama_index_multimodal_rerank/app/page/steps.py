@@ -75,7 +75,9 @@ def _screen(result: SearchResult, *, waiting: bool = False) -> Screen:
 
 
 def _said(result: SearchResult) -> str:
-    times = [(_STAGES[stage], f"{took:.2f} s") for stage, took in result.seconds.items() if took >= _UNSEEN_SECONDS]
+    times = [
+        (_STAGES[stage], f"{took:.2f} s") for stage, took in result.seconds.items() if took >= _UNSEEN_SECONDS
+    ]
     return render("said", reason=result.reason, caption=result.caption, times=times)
 
 
@@ -84,7 +86,9 @@ def _saw(result: SearchResult, *, waiting: bool) -> str:
         return render("no_model", waiting=waiting)
     return render(
         "saw",
-        sheets=[f"data:image/png;base64,{base64.b64encode(sheet).decode('ascii')}" for sheet in result.sheets],
+        sheets=[
+            f"data:image/png;base64,{base64.b64encode(sheet).decode('ascii')}" for sheet in result.sheets
+        ],
         audit=result.audit,
         labels=[hit.node.metadata.get("rerank_label") for hit in result.reranked],
         caption=result.caption,
