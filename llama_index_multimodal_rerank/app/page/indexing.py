@@ -51,6 +51,7 @@ def in_words(folder: Path, done: FolderSync) -> str:
         for count, what in (
             (len(done.added), "new"),
             (len(done.changed), "changed"),
+            (len(done.updated), "with other metadata"),
             (done.unchanged, "as before"),
             (len(done.removed), "gone and removed"),
         )

@@ -60,7 +60,9 @@ def test_a_composed_search(products: Collection, leopard: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "with_picture", "said"), [("a red mug", False, "words"), ("", True, "a picture")]
 )
-def test_one_side_alone(products: Collection, leopard: Path, words: str, with_picture: bool, said: str) -> None:
+def test_one_side_alone(
+    products: Collection, leopard: Path, words: str, with_picture: bool, said: str
+) -> None:
     request = SearchRequest(words, leopard.read_bytes() if with_picture else None, top_k=3)
     *_, last = search_in_steps(products, request)
     assert len(places(last.lists, "retrieved")) == 3
@@ -126,7 +128,7 @@ def test_many_bad_files_are_counted(tmp_path: Path) -> None:
     done = FolderSync(
         added=("/photos/a.png",),
         changed=(),
-        described=(),
+        updated=(),
         unchanged=0,
         removed=(),
         skipped=skipped,

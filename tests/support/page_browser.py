@@ -100,7 +100,8 @@ class Browser:
     def click(self, css: str, place: int = 0) -> None:
         """Click on an element, wherever it is on the page."""
         self.driver.execute_script(
-            "arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", self.wait_for(css, place + 1)[place]
+            "arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()",
+            self.wait_for(css, place + 1)[place],
         )
 
     def tab(self, name: str) -> None:
@@ -111,7 +112,10 @@ class Browser:
     def unfold(self, name: str) -> None:
         """Open a part that is folded."""
         for label in self.all("button.label-wrap"):
-            if label.text.strip().startswith(name) and "open" not in str(label.get_attribute("class")).split():
+            if (
+                label.text.strip().startswith(name)
+                and "open" not in str(label.get_attribute("class")).split()
+            ):
                 self.driver.execute_script("arguments[0].click()", label)
 
     def files(self, name: str, within: str = "#lists") -> list[str]:
@@ -119,11 +123,21 @@ class Browser:
         cards = self.all(f"{within} .ir-list[data-list={name}] .ir-card")
         return [str(card.get_attribute("data-file")) for card in cards]
 
-    def search(self) -> None:
-        """Click on "Search", and wait until all of it is there."""
-        self.driver.execute_script("document.querySelector('#lists').dataset.before = '1';")
-        self.driver.execute_script("document.querySelectorAll('#lists .ir-lists').forEach(e => e.remove())")
-        self.click("#search button, button#search")
+    def search(self, *, reranked: bool = True) -> None:
+        """Click on "Search", and wait until other lists are there than before."""
+        before = self.lists()
+        self.click("button#search")
+        self.wait_for_other_lists(before, reranked=reranked)
+
+    def lists(self) -> tuple[list[str], list[str]]:
+        """Return the files of both lists."""
+        return self.files("retrieved"), self.files("reranked")
+
+    def wait_for_other_lists(self, before: tuple[list[str], list[str]], *, reranked: bool = True) -> None:
+        """Wait until other lists are there, both of them or the one."""
+        self.wait(
+            lambda: (now := self.lists()) != before and now[0] and (now[1] or not reranked), "other lists"
+        )
 
     def message(self) -> str:
         """Wait for a message, and return it."""
