@@ -102,7 +102,14 @@ def lay_out(about: str, collections: Sequence[str]) -> Layout:
                 clear = gr.Button("Clear", elem_id="clear", scale=1, min_width=80)
             examples = gr.HTML(elem_id="examples", js_on_load=_CLICKS)
             with gr.Accordion("Number and strategy", open=False):
-                number = gr.Slider(1, MOST_RESULTS, value=9, step=1, label="Pictures to retrieve and rerank")
+                number = gr.Slider(
+                    1,
+                    MOST_RESULTS,
+                    value=9,
+                    step=1,
+                    label="Pictures to retrieve and rerank",
+                    elem_id="number",
+                )
                 strategy = gr.Radio(STRATEGIES, value="listwise", label="How to rerank", elem_id="strategy")
             with gr.Accordion("Filters", open=False, elem_id="filters"):
                 no_filters = gr.Markdown("The pictures have no metadata that tells them apart.", visible=True)
