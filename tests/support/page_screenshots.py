@@ -38,6 +38,7 @@ def ask_example(window: Browser, address: str, place: int) -> None:
     window.click("#examples button", place)
     window.wait_for_other_lists(before)
     window.wait_for("#said .ir-times li", 3)
+    window.driver.execute_script("scrollTo(0, 0)")
     window.wait(lambda: not window.all(".generating, .progress-text, .eta-bar"), "the end of the search")
 
 

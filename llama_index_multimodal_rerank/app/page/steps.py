@@ -67,7 +67,7 @@ def _screen(result: SearchResult, *, waiting: bool = False) -> Screen:
     lists, hits = [retrieved], {"retrieved": result.retrieved}
     if result.reranked is not None:
         cards = cards_of(result.reranked, DEFAULT_ACCESS, moved=True)
-        lists.append(CardList("reranked", "Reranked", "by the model that looks at them", cards))
+        lists.append(CardList("reranked", "Reranked", "by the model", cards))
         hits["reranked"] = result.reranked
     elif waiting:
         lists.append(CardList("reranked", "Reranked", empty="The model is looking at them …"))
