@@ -83,6 +83,21 @@ class Browser:
         """Choose a file as the query picture, as one does in the window that opens."""
         self.all("#picture input[type=file]")[0].send_keys(str(path))
 
+    def paste_image(self, name: str) -> None:
+        """Paste a drawn picture, as with Ctrl+V."""
+        self.driver.execute_script(
+            """const canvas = document.createElement('canvas');
+            canvas.width = canvas.height = 64;
+            canvas.getContext('2d').fillRect(10, 10, 30, 30);
+            canvas.toBlob(blob => {
+              const clipboardData = new DataTransfer();
+              clipboardData.items.add(new File([blob], arguments[0], {type: 'image/png'}));
+              document.body.dispatchEvent(
+                new ClipboardEvent('paste', {clipboardData, bubbles: true, cancelable: true}));
+            });""",
+            name,
+        )
+
     def has_picture(self) -> str:
         """Return the address of the query picture that is shown, or an empty text."""
         shown = self.all("#picture img")

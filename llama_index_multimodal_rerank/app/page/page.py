@@ -42,6 +42,18 @@ _TO_WORDS = (
     " document.querySelector('#picture').scrollIntoView({block: 'nearest', behavior: 'smooth'}); }"
 )
 
+_PASTE = """() => addEventListener('paste', event => {
+  const pasted = [...(event.clipboardData?.files ?? [])].find(file => file.type.startsWith('image/'));
+  if (!pasted) return;
+  event.preventDefault();
+  const chosen = document.querySelector('#picture input[type=file]');
+  const files = new DataTransfer();
+  files.items.add(pasted);
+  chosen.files = files.files;
+  chosen.dispatchEvent(new Event('change', {bubbles: true}));
+})"""
+"""A picture that is pasted anywhere on the page is the query's."""
+
 
 class Page:
     """The page's answers to events. Nothing of a search is kept here: what a session sees is its own state.
@@ -217,6 +229,7 @@ def _connect_collections(page: Page, layout: Layout, blocks: gr.Blocks) -> None:
         show_progress="hidden",
         **_PRIVATE,
     )
+    blocks.load(None, js=_PASTE, **_PRIVATE)
     layout.collection.change(page.choose, layout.collection, panel, show_progress="hidden", **_PRIVATE)
     gr.on(
         [layout.index.click, layout.folder.submit],

@@ -126,6 +126,14 @@ def test_a_text_named_like_a_picture(page: Browser, tmp_path: Path, leopard: Pat
     page.wait(lambda: page.has_picture() and not page.all("#message .ir-message"), "the picture")
 
 
+def test_a_picture_is_pasted(page: Browser) -> None:
+    for name in ("pasted.png", "another.png"):  # onto an empty box, and in the place of a picture
+        page.paste_image(name)
+        page.wait(lambda name=name: page.has_picture().endswith(name), name)
+    page.search()
+    assert len(page.lists()[1]) == 9
+
+
 def test_nothing_to_look_for(page: Browser) -> None:
     page.click("button#search")
     assert "give a picture, words, or both" in page.message()
