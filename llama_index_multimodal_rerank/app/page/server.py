@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ...images.access import MAX_IMAGE_BYTES
 from .theme import page_theme
@@ -40,7 +42,7 @@ def start(page: gr.Blocks, *, port: int | None = None, open_browser: bool = Fals
     """Start a page in threads of its own, for this machine alone; return its address.
 
     Whatever the environment says: no share link, no server for agents, and of this machine's files none but
-    uploads.
+    uploads. Requests by other names are refused: a page of others that has its name lead to this machine.
 
     Args:
         page: the page.
@@ -61,6 +63,7 @@ def start(page: gr.Blocks, *, port: int | None = None, open_browser: bool = Fals
         prevent_thread_lock=True,
         quiet=True,
         show_error=True,
+        app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])]},
         max_file_size=MAX_IMAGE_BYTES,
         ssr_mode=False,
         mcp_server=False,

@@ -129,6 +129,16 @@ def test_only_uploads_are_served(address: str, products: Collection, leopard: Pa
         assert above.status_code in (400, 403, 404)
 
 
+def test_other_names_are_refused(address: str) -> None:
+    """A page of others, whose name was made to lead to this machine, gets nothing."""
+    with httpx.Client(base_url=address) as client:
+        assert client.get("config").status_code == 200
+        assert client.get("config", headers={"Host": "rebound.example:7860"}).status_code == 400
+        asked = {"json": {"data": [None, "a mug", 3, "none", "the shop", *FILTERS]}}
+        foreign = client.post("gradio_api/call/search", headers={"Origin": "http://evil.example"}, **asked)
+        assert "access-control-allow-origin" not in foreign.headers
+
+
 def test_a_picture_that_was_not_uploaded_is_no_query(address: str, products: Collection) -> None:
     """A client may send any path; only what lies in the folder of uploads is read."""
     shown = next(node.metadata["file_path"] for node in products.store.all_nodes())
