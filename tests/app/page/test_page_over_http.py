@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,6 +159,24 @@ def test_uploads_are_removed(products: Collection, leopard: Path) -> None:
         assert uploaded.is_file()
         assert uploaded.parent.parent.stat().st_mode & 0o77 == 0
     assert not uploaded.parent.parent.exists()
+
+
+def test_uploads_are_removed_after_a_while(products: Collection, leopard: Path) -> None:
+    from llama_index_multimodal_rerank.app.page.open_collections import OpenCollections
+    from llama_index_multimodal_rerank.app.page.page import build_page
+    from llama_index_multimodal_rerank.app.page.server import start, upload_folder
+
+    with upload_folder() as uploads:
+        page = build_page(OpenCollections(products), uploads, kept_seconds=1)
+        with httpx.Client(base_url=start(page)) as client:
+            answer = client.post("gradio_api/upload", files={"files": ("a.png", leopard.read_bytes())})
+            uploaded = Path(answer.json()[0])
+            assert uploaded.is_relative_to(uploads)
+            end = time.monotonic() + 60
+            while uploaded.exists() and time.monotonic() < end:
+                time.sleep(0.1)
+        page.close(verbose=False)
+        assert not uploaded.exists()
 
 
 def test_a_process_of_its_own(tmp_path: Path, leopard: Path) -> None:
