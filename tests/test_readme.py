@@ -44,4 +44,5 @@ def test_dependencies_are_what_is_imported() -> None:
         if "extra ==" not in entry
     }
     optional = {"pillow-heif", "scipy", "mteb"}  # extras, imported where they are installed
+    optional |= {"gradio", "jinja2", "starlette"}  # the extra app; Gradio is made with Starlette
     assert found == declared | optional
