@@ -1,0 +1,104 @@
+"""The page to try image search with, in a browser on this machine. Needs Gradio: the extra ``app``.
+
+What is shown is made in :mod:`.cards`, :mod:`.steps` and :mod:`.messages`; where it is, in :mod:`.layout`;
+what happens when, in :mod:`.page`. Nothing here knows how to search: that is :mod:`..search`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..collections import Collection, CollectionSource
+    from ..models import ModelChoice
+
+EXTRA = "app"
+"""The extra of this package that brings Gradio."""
+
+
+class NoGradioError(ImportError):
+    """Gradio is not installed."""
+
+
+@contextmanager
+def page_running(
+    collection: Collection,
+    *,
+    choice: ModelChoice | None = None,
+    port: int | None = None,
+    open_browser: bool = False,
+) -> Iterator[str]:
+    """Have the page up, on this machine alone, while a ``with`` block runs.
+
+    Args:
+        collection: what is searched; more can be indexed on the page.
+        choice: how its models were chosen.
+        port: TCP port. Default: the first free one from 7860 on.
+        open_browser: open it in the browser, too.
+
+    Yields:
+        Its address.
+
+    Raises:
+        NoGradioError: Gradio is not installed.
+        OSError: the port is taken.
+    """
+    _find_gradio()
+    from .open_collections import OpenCollections
+    from .page import build_page
+    from .server import start, upload_folder
+
+    with upload_folder() as uploads:
+        collections = OpenCollections(collection, choice)
+        page = build_page(collections, uploads)
+        try:
+            yield start(page, port=port, open_browser=open_browser)
+        finally:
+            page.close(verbose=False)
+            collections.close()
+
+
+def launch(
+    source: CollectionSource,
+    choice: ModelChoice | None = None,
+    *,
+    port: int | None = None,
+    open_browser: bool = False,
+) -> None:
+    """Open a collection and have the page up until Ctrl-C; print its address, and progress before.
+
+    Args:
+        source: what is to be searched.
+        choice: which models, as far as that is not left to the collection.
+        port: as :func:`page_running`.
+        open_browser: as :func:`page_running`.
+
+    Raises:
+        NoGradioError: Gradio is not installed.
+        Exception: as :func:`..collections.open_collection`.
+    """
+    from ..collections import open_collection
+
+    _find_gradio()
+    collection, _ = open_collection(source, choice, show_progress=True)
+    try:
+        with page_running(collection, choice=choice, port=port, open_browser=open_browser) as address:
+            print(f"The page is at {address} - for this machine alone. Ctrl-C ends it.", flush=True)  # noqa: T201
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+    finally:
+        collection.close()
+
+
+def _find_gradio() -> None:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported, and later
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise NoGradioError(
+            f"the page needs Gradio: pip install 'llama-index-multimodal-rerank[{EXTRA}]'"
+        ) from error
