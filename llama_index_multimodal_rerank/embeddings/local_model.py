@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,11 +49,13 @@ class ImageTextModel(Protocol):
         batch_size: int | None = None,
         normalize: bool = True,
         show_progress: bool = False,
+        on_batch: Callable[[int], object] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Embed items in order: texts, and pairs of a text (may be ``""``) and a picture.
 
         A picture is what :meth:`preprocess` returned, or a function without arguments that returns a PIL
         image; functions are called in threads ahead of the model. ``batch_size`` None follows the device.
+        ``on_batch`` is called with the number of items of every batch, once it is embedded.
 
         Returns:
             Embeddings, (items, dim).
@@ -114,7 +116,9 @@ class LocalModelEmbedding(MultiModalEmbedding):
         "it where paths come from others. Default: any file that the process may read.",
     )
     show_progress_bar: bool = Field(
-        default=False, description="Show a bar where LlamaIndex forwards no show_progress: in pipelines."
+        default=False,
+        description="Show a progress bar where LlamaIndex forwards no show_progress: in pipelines, whose own "
+        "bar counts transformations.",
     )
 
     _loader: LazyModel[Any] = PrivateAttr(default_factory=LazyModel)
