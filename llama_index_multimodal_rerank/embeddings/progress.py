@@ -1,7 +1,7 @@
 """A bar that counts what is embedded, whichever of LlamaIndex' methods it goes through.
 
-LlamaIndex' own bar counts what it hands to the model, up to 256 pictures at a time: on a CPU that is a minute or
-more without a sign. Ours moves with every batch of the model.
+LlamaIndex' own bar counts what it hands to the model, up to 256 pictures at a time: on a CPU that is a minute
+or more without a sign. Ours moves with every batch of the model.
 """
 
 from __future__ import annotations
