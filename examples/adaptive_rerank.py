@@ -19,7 +19,8 @@ import random
 from dataclasses import asdict
 from pathlib import Path
 
-from _common import OUTPUT, embedding_of, file_name
+from _common import OUTPUT, embedding_of
+from _results import file_name
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.evaluation.retrieval.metrics import NDCG
 from llama_index.core.schema import NodeWithScore

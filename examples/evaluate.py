@@ -2,7 +2,8 @@
 
 python examples/evaluate.py
         indexes the drawn catalogue, asks the questions for held-out products, reranks with both strategies,
-        and prints tables; --json writes the figures
+        and prints tables; --json writes the figures. After a few questions it says how long all will take;
+        interrupted (Ctrl-C), it prints the figures of those that were asked by then
 python examples/evaluate.py --ablate
         asks the questions of picture and words only, but each with its picture alone and its words alone, too
 python examples/evaluate.py --model BAAI/bge-visualized --reranker microsoft/Phi-3-vision-128k-instruct
@@ -19,6 +20,7 @@ import argparse
 import itertools
 import json
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,10 +132,11 @@ def main() -> None:
             model = reranker.vision_language_model  # loaded once
             rerankers[strategy] = reranker
     benchmark = benchmark_of(questions, products)
+    asked_for = benchmark.queries
     if options.ablate:
-        composed = tuple(query for query in benchmark.queries if query.sides == "composed")
+        asked_for = tuple(query for query in benchmark.queries if query.sides == "composed")
         found = evaluate(
-            replace(benchmark, queries=composed),
+            replace(benchmark, queries=asked_for),
             index,
             model=embed_model,
             reranker=rerankers,
@@ -145,8 +148,13 @@ def main() -> None:
         lists: dict[str, BaseNodePostprocessor] = {}
         for name, reranker in rerankers.items():
             lists |= {name: reranker, f"{name}, shuffled": Shuffled(reranker=reranker)}
-        report = report_of(evaluate(benchmark, index, model=embed_model, reranker=lists, ablations=()))
+        found = evaluate(benchmark, index, model=embed_model, reranker=lists, ablations=())
+        report = report_of(found)
         print_tables(report)
+    if not found.protocol.complete:
+        print(
+            f"\nInterrupted: these are the figures of {found.protocol.queries} of {len(asked_for)} questions."
+        )
     if options.json:
         arguments = {name: str(value) for name, value in vars(options).items()}
         text = json.dumps({"arguments": arguments, **report}, indent=1)
@@ -206,4 +214,7 @@ def print_tables(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted before the first question was answered: there are no figures.")
