@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _common import OUTPUT, embedding_of
+from _common import OUTPUT, embedding_of, load
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.ingestion import IngestionPipeline
@@ -103,6 +103,16 @@ def main() -> None:
     options = parser.parse_args()
     Settings.llm = None
 
+    embed_model = embedding_of(options.model)
+    rerankers: dict[str, Phi3VisionRerank] = {}
+    if options.reranker:
+        model: Any = options.reranker
+        for strategy in options.strategies:
+            reranker = Phi3VisionRerank(model=model, top_n=9, strategy=strategy, explain=False)
+            model = reranker.vision_language_model  # loaded once
+            rerankers[strategy] = reranker
+    load(embed_model, next(iter(rerankers.values()), None))
+
     folder = OUTPUT / f"catalogue-{options.products}-{options.seed}"
     products = draw_catalogue(folder, count=options.products, seed=options.seed, show_progress=True)
     questions = held_out_queries(
@@ -111,7 +121,6 @@ def main() -> None:
         other_rounds=options.other_rounds,
         seed=options.seed,
     )
-    embed_model = embedding_of(options.model)
     is_magiclens = isinstance(embed_model, MagicLensEmbedding)
     if is_magiclens:
         asked = [question for question in questions if question.picture is not None]
@@ -124,13 +133,6 @@ def main() -> None:
     IngestionPipeline(transformations=[embed_model], vector_store=store).run(nodes=nodes)
     index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
 
-    rerankers: dict[str, BaseNodePostprocessor] = {}
-    if options.reranker:
-        model: Any = options.reranker
-        for strategy in options.strategies:
-            reranker = Phi3VisionRerank(model=model, top_n=9, strategy=strategy, explain=False)
-            model = reranker.vision_language_model  # loaded once
-            rerankers[strategy] = reranker
     benchmark = benchmark_of(questions, products)
     asked_for = benchmark.queries
     if options.ablate:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 from support import magiclens_golden
+from support.drawing import draw_picture
 from support.machine import run_script
 from support.tiny_phi3_vision import write_folder
 
@@ -22,8 +27,8 @@ FOUND = re.compile(r"^  (\d)\. (\d\.\d{3})  (.+)$", re.MULTILINE)
 MOVE = re.compile(r"^  (\d)\. (\d\.\d{3})  (.+?) +(\d\.\d{3})  (.+?)  \(was (\d)\)$", re.MULTILINE)
 
 
-def start(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def run(name: str, folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
         [*run_script(), str(EXAMPLES / name), *arguments],
         cwd=folder,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "no-models")},
@@ -31,21 +36,30 @@ def start(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProce
         text=True,
         check=False,
     )
-
-
-def run(name: str, folder: Path, *arguments: str) -> str:
-    done = start(name, folder, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def refused(name: str, folder: Path, *arguments: str) -> str:
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
     """Run an example that ends with an error; return what it says, and see that it did nothing before."""
-    done = start(name, folder, *arguments)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    assert not list(folder.rglob("*.db"))
-    return done.stderr
+
+    def run_here(name: str, *arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(str(EXAMPLES))
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "no-models"))
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        assert ended.value.code not in (0, None)
+        assert not (tmp_path / "example-output").exists()
+        return f"{capsys.readouterr().err}{ended.value.code}"
+
+    return run_here
 
 
 def test_quickstart(tmp_path: Path, catalogue: Path) -> None:
@@ -167,10 +181,25 @@ def test_quickstart_embeds_what_changed_for_the_next_question(
     ],
 )
 def test_quickstart_says_what_is_wrong_before_it_begins(
-    arguments: list[str], said: str, tmp_path: Path
+    arguments: list[str], said: str, tmp_path: Path, refused: Refused
 ) -> None:
     (tmp_path / "text.png").write_text("a text")
-    assert said in refused("quickstart.py", tmp_path, *arguments)
+    assert said in refused("quickstart.py", *arguments)
+
+
+@pytest.mark.parametrize("name", ["evaluate.py", "adaptive_rerank.py"])
+def test_a_model_that_cannot_be_had_is_said_before_anything_is_drawn(name: str, refused: Refused) -> None:
+    assert "could not be downloaded" in refused(name, "--reranker", "microsoft/Phi-3.5-vision-instruct")
+
+
+def test_amazon_reviews_says_what_is_wrong_before_it_begins(tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "meta.jsonl").write_text("")
+    arguments = ("meta.jsonl", "--hosts", "shop.invalid", "--query-image")
+    assert "argument --query-image: no.png: no such file" in refused(
+        "amazon_reviews.py", *arguments, "no.png"
+    )
+    draw_picture(1).save(tmp_path / "query.png")
+    assert "hf download BAAI/bge-visualized" in refused("amazon_reviews.py", *arguments, "query.png")
 
 
 PHOTOGRAPH_EXAMPLES = (
@@ -183,12 +212,12 @@ PHOTOGRAPH_EXAMPLES = (
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPH_EXAMPLES)
-def test_photographs_are_not_shown_to_a_model_of_drawings(name: str, tmp_path: Path) -> None:
-    assert "knows drawings only, and these are photographs" in refused(name, tmp_path, "--model", "demo")
+def test_photographs_are_not_shown_to_a_model_of_drawings(name: str, refused: Refused) -> None:
+    assert "knows drawings only, and these are photographs" in refused(name, "--model", "demo")
 
 
-def test_photographs_without_a_model_end_with_a_clear_error(tmp_path: Path) -> None:
-    said = refused("vector_store_index.py", tmp_path)
+def test_photographs_without_a_model_end_with_a_clear_error(refused: Refused) -> None:
+    said = refused("vector_store_index.py")
     assert "hf download BAAI/bge-visualized" in said
     assert "examples/quickstart.py, with tiny models that know drawings" in said
 
