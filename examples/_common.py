@@ -85,13 +85,12 @@ def load(embed_model: ImageTextEmbedding, reranker: Phi3VisionRerank | None = No
         ) from None
 
 
-def picture(path: str) -> Path:
-    """Return an argument of the command line that is a picture, before anything is done with others."""
+def check_picture(parser: argparse.ArgumentParser, argument: str, path: Path) -> None:
+    """End with a clear error where an argument of the command line is no picture, before anything is done."""
     try:
         load_image(path)
     except ImageLoadError as error:
-        raise argparse.ArgumentTypeError(f"{path}: {error.reason}") from None
-    return Path(path)
+        parser.error(f"argument {argument}: {path}: {error.reason}")
 
 
 def embedding_of(name: str) -> ImageTextEmbedding:

@@ -16,7 +16,7 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
-from _common import MODEL_HELP, OUTPUT, embedding_of, load, picture
+from _common import MODEL_HELP, OUTPUT, check_picture, embedding_of, load
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import NodeWithScore
@@ -32,7 +32,7 @@ from llama_index_multimodal_rerank.data.downloads import download_images
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("items", type=Path, help="item metadata: meta_<category>.jsonl or .jsonl.gz")
 parser.add_argument("--hosts", nargs="+", required=True, help="the only hosts that pictures are fetched from")
-parser.add_argument("--query-image", type=picture, required=True, help="picture of the query")
+parser.add_argument("--query-image", type=Path, required=True, help="picture of the query")
 parser.add_argument("--query-text", default="a phone case with this", help="words of the query")
 parser.add_argument("--sample", type=int, default=900, help="products to take from the file")
 parser.add_argument("--connections", type=int, default=8, help="downloads at a time")
@@ -44,6 +44,7 @@ parser.add_argument(
 )
 parser.add_argument("--demo", action="store_true", help="use the tiny models of this package")
 options = parser.parse_args()
+check_picture(parser, "--query-image", options.query_image)
 Settings.llm = None  # we want ranked pictures, not an essay; without this LlamaIndex asks for OpenAI
 
 embed_model = embedding_of("demo" if options.demo else options.model)

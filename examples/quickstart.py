@@ -18,7 +18,7 @@ import json
 import time
 from pathlib import Path
 
-from _common import MODEL_HELP, OUTPUT, demo_catalogue, demo_queries, embedding_of, load, picture
+from _common import MODEL_HELP, OUTPUT, check_picture, demo_catalogue, demo_queries, embedding_of, load
 from _report import write_report
 from _results import QueryResult, print_result
 from _results_picture import draw_results
@@ -41,7 +41,7 @@ parser.add_argument(
 )
 parser.add_argument("--strategy", choices=["listwise", "first_token"], default="listwise")
 parser.add_argument("--images", type=Path, help="folder of pictures (default: a catalogue that is drawn)")
-parser.add_argument("--query-image", type=picture, help="picture of the query")
+parser.add_argument("--query-image", type=Path, help="picture of the query")
 parser.add_argument("--query-text", default="", help="words of the query")
 parser.add_argument("--uri", default=str(OUTPUT / "catalogue.db"), help="Milvus Lite file or server address")
 parser.add_argument("--token", default="", help="for Milvus servers and Zilliz Cloud")
@@ -60,6 +60,8 @@ if options.images and options.model is None:
         f"--images needs --model: {REAL_MODELS} for photographs; 'demo' knows drawings like those of the "
         "catalogue only, and is of no use for photographs"
     )
+if options.query_image:
+    check_picture(parser, "--query-image", options.query_image)
 if options.top_k < 1:
     parser.error(f"--top-k must be at least 1, got {options.top_k}")
 model_name = options.model or "demo"

@@ -12,17 +12,18 @@ Nothing here needs a vector store: any list of nodes can be reranked.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from _common import picture
+from _common import check_picture
 from llama_index.core.schema import NodeWithScore
 from llama_index.llms.openai_like import OpenAILike
 
 from llama_index_multimodal_rerank import ImageTextQuery, LlamaIndexVLM, Phi3VisionRerank, image_node
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("image", type=picture, help="query picture")
+parser.add_argument("image", type=Path, help="query picture")
 parser.add_argument("text", help="what to look for, in words about the query picture")
-parser.add_argument("candidates", type=picture, nargs="+", help="pictures to rank")
+parser.add_argument("candidates", type=Path, nargs="+", help="pictures to rank")
 parser.add_argument("--model", required=True, help="name of the served model")
 parser.add_argument("--api-base", default="http://localhost:8000/v1")
 parser.add_argument("--api-key", default="none")
@@ -30,6 +31,9 @@ parser.add_argument("--top-n", type=int, default=3)
 parser.add_argument("--strategy", choices=["listwise", "first_token"], default="listwise")
 parser.add_argument("--structured-outputs", action="store_true", help="the server is vLLM 0.12 or later")
 options = parser.parse_args()
+check_picture(parser, "image", options.image)
+for candidate in options.candidates:
+    check_picture(parser, "candidates", candidate)
 
 llm = OpenAILike(
     model=options.model,
