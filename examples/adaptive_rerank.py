@@ -19,7 +19,8 @@ import random
 from dataclasses import asdict
 from pathlib import Path
 
-from _common import OUTPUT, embedding_of, file_name
+from _common import OUTPUT, embedding_of, load
+from _results import file_name
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.evaluation.retrieval.metrics import NDCG
 from llama_index.core.schema import NodeWithScore
@@ -61,6 +62,12 @@ def main() -> None:
     options = parser.parse_args()
     Settings.llm = None
 
+    embed_model = embedding_of(options.model)
+    reranker = Phi3VisionRerank(
+        model=options.reranker, top_n=CANDIDATES, strategy="first_token", explain=False
+    )
+    load(embed_model, reranker)
+
     folder = OUTPUT / f"catalogue-{options.products}-{options.seed}"
     products = draw_catalogue(folder, count=options.products, seed=options.seed, show_progress=True)
     questions = held_out_queries(
@@ -73,11 +80,8 @@ def main() -> None:
     asked_of = len(questions) if options.questions is None else options.questions
     questions = random.Random(options.seed).sample(questions, asked_of)  # noqa: S311 (no secret)
     nodes = load_image_nodes([product.path for product in products])
-    index = VectorStoreIndex(nodes, embed_model=embedding_of(options.model))
+    index = VectorStoreIndex(nodes, embed_model=embed_model, show_progress=True)
     retriever = index.as_retriever(similarity_top_k=CANDIDATES)
-    reranker = Phi3VisionRerank(
-        model=options.reranker, top_n=CANDIDATES, strategy="first_token", explain=False
-    )
 
     asked: list[tuple[list[NodeWithScore], ImageTextQuery]] = []
     right: list[list[str]] = []

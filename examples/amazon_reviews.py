@@ -16,7 +16,7 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
-from _common import OUTPUT
+from _common import MODEL_HELP, OUTPUT, check_picture, embedding_of, load
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import NodeWithScore
@@ -24,7 +24,6 @@ from llama_index.core.schema import NodeWithScore
 from llama_index_multimodal_rerank import (
     ImageTextQuery,
     Phi3VisionRerank,
-    VisualizedBGEEmbedding,
     milvus_store,
 )
 from llama_index_multimodal_rerank.data.amazon_reviews import amazon_nodes, read_amazon_items
@@ -39,9 +38,20 @@ parser.add_argument("--sample", type=int, default=900, help="products to take fr
 parser.add_argument("--connections", type=int, default=8, help="downloads at a time")
 parser.add_argument("--images", type=Path, default=OUTPUT / "amazon-images", help="folder for the pictures")
 parser.add_argument("--uri", default=str(OUTPUT / "amazon.db"), help="Milvus Lite file or server address")
+parser.add_argument("--model", default="BAAI/bge-visualized", help=MODEL_HELP)
+parser.add_argument(
+    "--reranker", default="microsoft/Phi-3-vision-128k-instruct", help="Phi-3 Vision: hub name or folder"
+)
 parser.add_argument("--demo", action="store_true", help="use the tiny models of this package")
 options = parser.parse_args()
+check_picture(parser, "--query-image", options.query_image)
 Settings.llm = None  # we want ranked pictures, not an essay; without this LlamaIndex asks for OpenAI
+
+embed_model = embedding_of("demo" if options.demo else options.model)
+reranker = Phi3VisionRerank(model="demo" if options.demo else options.reranker, top_n=9)
+load(embed_model, reranker)  # before anything is downloaded
+if options.demo:
+    print("The tiny models know drawings only: that they run is shown, and not what they find.")
 
 records = read_amazon_items(options.items)
 sample = list(islice(records, options.sample))
@@ -58,16 +68,14 @@ for url, reason in files.skipped[:9]:
     print(f"  {url}: {reason}")
 
 Path(OUTPUT).mkdir(exist_ok=True)
-embed_model = VisualizedBGEEmbedding(**({"model_name": "demo"} if options.demo else {}))
 store = milvus_store(options.uri, embed_model, collection_name="amazon", overwrite=True)
 nodes = amazon_nodes(sample, files=files)
-IngestionPipeline(transformations=[embed_model], vector_store=store).run(nodes=nodes, show_progress=True)
+IngestionPipeline(transformations=[embed_model], vector_store=store).run(nodes=nodes)
 print(f"Indexed {len(nodes)} products.")
 
 index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
 query = ImageTextQuery(options.query_text, image_path=options.query_image)
 found = index.as_retriever(similarity_top_k=9).retrieve(query)
-reranker = Phi3VisionRerank(top_n=9, **({"model": "demo"} if options.demo else {}))
 reranked = reranker.postprocess_nodes(found, query_bundle=query)
 
 

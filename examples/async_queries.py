@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from _common import OUTPUT, example_embedding, photographs, print_hits
+from _common import OUTPUT, photograph_model, photographs, print_hits
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
 
 from llama_index_multimodal_rerank import ImageTextQuery, load_image_nodes, milvus_store
 
 Settings.llm = None
+embed_model = photograph_model(__doc__)
 folder = photographs()
-embed_model = example_embedding()
 store = milvus_store(OUTPUT / "async.db", embed_model, overwrite=True)
 
 

@@ -2,7 +2,8 @@
 
 python examples/evaluate.py
         indexes the drawn catalogue, asks the questions for held-out products, reranks with both strategies,
-        and prints tables; --json writes the figures
+        and prints tables; --json writes the figures. After a few questions it says how long all will take;
+        interrupted (Ctrl-C), it prints the figures of those that were asked by then
 python examples/evaluate.py --ablate
         asks the questions of picture and words only, but each with its picture alone and its words alone, too
 python examples/evaluate.py --model BAAI/bge-visualized --reranker microsoft/Phi-3-vision-128k-instruct
@@ -19,12 +20,13 @@ import argparse
 import itertools
 import json
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _common import OUTPUT, embedding_of
+from _common import OUTPUT, embedding_of, load
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.ingestion import IngestionPipeline
@@ -101,6 +103,16 @@ def main() -> None:
     options = parser.parse_args()
     Settings.llm = None
 
+    embed_model = embedding_of(options.model)
+    rerankers: dict[str, Phi3VisionRerank] = {}
+    if options.reranker:
+        model: Any = options.reranker
+        for strategy in options.strategies:
+            reranker = Phi3VisionRerank(model=model, top_n=9, strategy=strategy, explain=False)
+            model = reranker.vision_language_model  # loaded once
+            rerankers[strategy] = reranker
+    load(embed_model, next(iter(rerankers.values()), None))
+
     folder = OUTPUT / f"catalogue-{options.products}-{options.seed}"
     products = draw_catalogue(folder, count=options.products, seed=options.seed, show_progress=True)
     questions = held_out_queries(
@@ -109,7 +121,6 @@ def main() -> None:
         other_rounds=options.other_rounds,
         seed=options.seed,
     )
-    embed_model = embedding_of(options.model)
     is_magiclens = isinstance(embed_model, MagicLensEmbedding)
     if is_magiclens:
         asked = [question for question in questions if question.picture is not None]
@@ -122,18 +133,12 @@ def main() -> None:
     IngestionPipeline(transformations=[embed_model], vector_store=store).run(nodes=nodes)
     index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
 
-    rerankers: dict[str, BaseNodePostprocessor] = {}
-    if options.reranker:
-        model: Any = options.reranker
-        for strategy in options.strategies:
-            reranker = Phi3VisionRerank(model=model, top_n=9, strategy=strategy, explain=False)
-            model = reranker.vision_language_model  # loaded once
-            rerankers[strategy] = reranker
     benchmark = benchmark_of(questions, products)
+    asked_for = benchmark.queries
     if options.ablate:
-        composed = tuple(query for query in benchmark.queries if query.sides == "composed")
+        asked_for = tuple(query for query in benchmark.queries if query.sides == "composed")
         found = evaluate(
-            replace(benchmark, queries=composed),
+            replace(benchmark, queries=asked_for),
             index,
             model=embed_model,
             reranker=rerankers,
@@ -145,8 +150,13 @@ def main() -> None:
         lists: dict[str, BaseNodePostprocessor] = {}
         for name, reranker in rerankers.items():
             lists |= {name: reranker, f"{name}, shuffled": Shuffled(reranker=reranker)}
-        report = report_of(evaluate(benchmark, index, model=embed_model, reranker=lists, ablations=()))
+        found = evaluate(benchmark, index, model=embed_model, reranker=lists, ablations=())
+        report = report_of(found)
         print_tables(report)
+    if not found.protocol.complete:
+        print(
+            f"\nInterrupted: these are the figures of {found.protocol.queries} of {len(asked_for)} questions."
+        )
     if options.json:
         arguments = {name: str(value) for name, value in vars(options).items()}
         text = json.dumps({"arguments": arguments, **report}, indent=1)
@@ -206,4 +216,7 @@ def print_tables(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted before the first question was answered: there are no figures.")

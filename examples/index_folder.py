@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _common import OUTPUT, example_embedding, photographs
+from _common import OUTPUT, photograph_model, photographs
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores.types import VectorStoreQuery
@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 
 from llama_index_multimodal_rerank import load_image_nodes, milvus_store
 
+embed_model = photograph_model(__doc__)
 folder = photographs()
-embed_model = example_embedding()
 store = milvus_store(OUTPUT / "folder.db", embed_model, overwrite=True)
 pipeline = IngestionPipeline(
     transformations=[embed_model],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _common import OUTPUT, example_embedding, photographs, print_hits
+from _common import OUTPUT, photograph_model, photographs, print_hits
 from llama_index.core import VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
@@ -11,8 +11,8 @@ from llama_index_multimodal_rerank import ImageTextQuery, load_image_nodes, milv
 
 SPACE = {"astronaut", "hubble_deep_field", "moon", "rocket"}
 
+embed_model = photograph_model(__doc__)
 folder = photographs()
-embed_model = example_embedding()
 store = milvus_store(OUTPUT / "filters.db", embed_model, overwrite=True)
 nodes = load_image_nodes(folder, metadata=lambda path: {"shelf": "space" if path.stem in SPACE else "earth"})
 IngestionPipeline(transformations=[embed_model], vector_store=store).run(nodes=nodes)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from _common import OUTPUT, example_embedding, photographs, print_hits
+from _common import OUTPUT, photograph_model, photographs, print_hits
 from llama_index.core import StorageContext
 from llama_index.core.indices import MultiModalVectorStoreIndex
 
 from llama_index_multimodal_rerank import ImageTextQuery, load_image_nodes, milvus_store
 
+embed_model = photograph_model(__doc__)
 folder = photographs()
-embed_model = example_embedding()
 store = milvus_store(OUTPUT / "multi_modal.db", embed_model, overwrite=True)
 index = MultiModalVectorStoreIndex(
     load_image_nodes(folder),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from _common import check_picture
 from llama_index.core.schema import NodeWithScore
 from llama_index.llms.openai_like import OpenAILike
 
@@ -30,6 +31,9 @@ parser.add_argument("--top-n", type=int, default=3)
 parser.add_argument("--strategy", choices=["listwise", "first_token"], default="listwise")
 parser.add_argument("--structured-outputs", action="store_true", help="the server is vLLM 0.12 or later")
 options = parser.parse_args()
+check_picture(parser, "image", options.image)
+for candidate in options.candidates:
+    check_picture(parser, "candidates", candidate)
 
 llm = OpenAILike(
     model=options.model,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from _common import example_embedding, photographs, print_hits
+from _common import photograph_model, photographs, print_hits
 from llama_index.core import VectorStoreIndex
 
 from llama_index_multimodal_rerank import ImageTextQuery, load_image_nodes
 
+embed_model = photograph_model(__doc__)
 folder = photographs()
-index = VectorStoreIndex(load_image_nodes(folder), embed_model=example_embedding(), show_progress=True)
+index = VectorStoreIndex(load_image_nodes(folder), embed_model=embed_model, show_progress=True)
 retriever = index.as_retriever(similarity_top_k=3)
 
 coffee = str(folder / "coffee.png")

@@ -78,6 +78,9 @@ PROMISED: dict[str, Callable[[str, dict[str, Any]], None]] = {
 }
 """What a page says that its programs print or make. More is in tests of the page's subject."""
 
+BARS = {"README.md": ("Loading images: 100%", "Embedding: 100%")}
+"""How far programs say that they are."""
+
 
 @pytest.mark.parametrize("page", with_blocks("python"))
 def test_programs_run(
@@ -89,8 +92,10 @@ def test_programs_run(
 ) -> None:
     use_hub(hub, monkeypatch)
     names = run_programs(page, executed(page, "python"), tmp_path, monkeypatch)
+    shown = capsys.readouterr()
     if page in PROMISED:
-        PROMISED[page](capsys.readouterr().out, names)
+        PROMISED[page](shown.out, names)
+    assert all(bar in shown.err for bar in BARS.get(page, ()))
 
 
 @pytest.mark.parametrize("page", with_blocks("json"))

@@ -88,3 +88,14 @@ def test_remote_vlm_by_first_token(tmp_path, openai_like):
     assert "it is the reddest of all." in output
     assert "'source': 'first_token'" in output
     assert server.requests[0]["structured_outputs"] == {"choice": ["1", "2", "3"]}
+
+
+def test_a_picture_that_is_not_there_is_said_before_the_server_is_asked(tmp_path, openai_like):
+    Image.new("RGB", (40, 40)).save(tmp_path / "query.png")
+    with pytest.raises(AssertionError, match=r"argument candidates: no\.png: no such file"):
+        run(
+            "remote_vlm.py",
+            tmp_path,
+            *("query.png", "redder", "no.png", "--model", "served-model"),
+            path=(openai_like, Path(__file__).parent),
+        )

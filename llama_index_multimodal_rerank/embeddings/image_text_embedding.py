@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
-from tqdm.auto import tqdm
 
 from ..images.errors import ImageLoadError
 from ..models.batching import batch_order
@@ -24,6 +23,7 @@ from ..schema.contents import (
 from ..schema.conversion import to_storable_node
 from ..schema.nodes import EmbedsAsImage, describe_node, storable_values
 from ..schema.values import NodeValueError, storable_part, without_arrays
+from .progress import embedding_progress
 from .string_embedding import StringEmbedding, has_image
 
 logger = logging.getLogger(__name__)
@@ -142,14 +142,23 @@ class ImageTextEmbedding(StringEmbedding):
         order = batch_order(lengths, [has_image(one.content) for one in prepared])
         batches = [order[i : i + self.embed_batch_size] for i in range(0, len(order), self.embed_batch_size)]
         vectors: dict[int, Embedding] = {}
-        with self._prefetch([prepared[i].content for i in order]):
-            for batch in tqdm(batches, desc="Generating embeddings", disable=not show_progress):
+        done = 0
+        with (
+            embedding_progress(len(prepared), show_progress) as progress,
+            self._prefetch([prepared[i].content for i in order]),
+        ):
+            for batch in batches:
                 contents = [prepared[i].content for i in batch]
                 try:
                     vectors.update(zip(batch, self._embed_batch(contents, **kwargs), strict=True))
                 except ImageLoadError:
+                    if progress is not None:
+                        progress.set_to(done)  # what was embedded of the batch is embedded again
                     for i in batch:
                         vectors.update(self._embed_one(i, prepared[i], **kwargs))
+                done += len(batch)
+                if progress is not None:
+                    progress.set_to(done)
         kept = sorted(vectors)
         return _set_embeddings([prepared[i] for i in kept], [vectors[i] for i in kept])
 

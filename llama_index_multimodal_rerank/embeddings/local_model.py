@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 
 from ..lazy import LazyModel
 from .model_embedding import ModelEmbedding
+from .progress import on_batch
 
 BY_DEVICE = 256
 """The default of ``embed_batch_size``, which lets the model choose its batches; a number, because LlamaIndex
@@ -48,11 +49,13 @@ class ImageTextModel(Protocol):
         batch_size: int | None = None,
         normalize: bool = True,
         show_progress: bool = False,
+        on_batch: Callable[[int], object] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Embed items in order: texts, and pairs of a text (may be ``""``) and a picture.
 
         A picture is what :meth:`preprocess` returned, or a function without arguments that returns a PIL
         image; functions are called in threads ahead of the model. ``batch_size`` None follows the device.
+        ``on_batch`` is called with the number of items of every batch, once it is embedded.
 
         Returns:
             Embeddings, (items, dim).
@@ -155,6 +158,7 @@ class LocalModelEmbedding(ModelEmbedding):
             batch_size=self._model_batch_size,
             normalize=self.normalize,
             show_progress=show_progress,
+            on_batch=on_batch(),
         )
 
     def _load_image(self, text: ImageText) -> Image:

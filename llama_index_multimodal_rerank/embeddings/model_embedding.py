@@ -38,7 +38,9 @@ class ModelEmbedding(MultiModalEmbedding):
         "it where paths come from others. Default: any file that the process may read.",
     )
     show_progress_bar: bool = Field(
-        default=False, description="Show a bar where LlamaIndex forwards no show_progress: in pipelines."
+        default=False,
+        description="Show a progress bar where LlamaIndex forwards no show_progress: in pipelines, whose own "
+        "bar counts transformations.",
     )
 
     @field_validator("allow_urls", mode="before")

@@ -19,10 +19,13 @@ from ..schema.image_text import ImageText
 from .image_text_embedding import ImageTextEmbedding
 from .local_model import LocalModelEmbedding
 from .model_embedding import ModelEmbedding
+from .progress import on_batch
 from .remote_service import EmbeddingService, EncodedImage, ServiceSettings
 from .remote_service import EmbeddingServiceError as EmbeddingServiceError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy.typing as npt
 
 
@@ -133,7 +136,7 @@ class RemoteImageTextEmbedding(ImageTextEmbedding):
     ) -> npt.NDArray[np.float32]:
         vectors: npt.NDArray[np.float32] = np.empty((len(items), self.dim), dtype=np.float32)
         futures = self.service.submit(items)
-        done = 0
+        done, advance = 0, on_batch()
         try:
             with tqdm(total=len(items), desc="Embedding", disable=not show_progress) as progress:
                 for future in futures:
@@ -141,6 +144,8 @@ class RemoteImageTextEmbedding(ImageTextEmbedding):
                     vectors[done : done + len(part)] = part
                     done += len(part)
                     progress.update(len(part))
+                    if advance is not None:
+                        advance(len(part))
         finally:
             for future in futures:
                 future.cancel()
@@ -168,8 +173,16 @@ class RemoteImageTextEmbedding(ImageTextEmbedding):
         if not service.knows_info:
             await asyncio.to_thread(lambda: service.info)
         futures = service.submit([self._to_item(text) for text in texts])
+        advance = on_batch()
+
+        async def answer(future: Future[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+            part = await asyncio.wrap_future(future)
+            if advance is not None:
+                advance(len(part))
+            return part
+
         try:
-            parts = await asyncio.gather(*map(asyncio.wrap_future, futures))
+            parts = await asyncio.gather(*map(answer, futures))
         finally:
             for future in futures:
                 future.cancel()

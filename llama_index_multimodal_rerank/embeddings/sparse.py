@@ -151,15 +151,17 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
     def _download(self) -> Path:
         from huggingface_hub import snapshot_download
 
+        from ..models.hub_reach import why_unreachable
         from ..models.not_on_hub import describe_missing_model
 
+        unreachable = None if self.local_files_only else why_unreachable()
         try:
             return Path(
                 snapshot_download(
                     self.model_name,
                     revision=self.revision,
                     cache_dir=self.cache_folder,
-                    local_files_only=self.local_files_only,
+                    local_files_only=self.local_files_only or unreachable is not None,
                     allow_patterns=list(_FILES),
                 )
             )
@@ -167,7 +169,7 @@ class BGEM3SparseEmbedding(BaseSparseEmbeddingFunction):
             raise OSError(
                 describe_missing_model(
                     repr(self.model_name),
-                    error,
+                    ConnectionError(unreachable) if unreachable else error,
                     commands=["BAAI/bge-m3"],
                     folder_holds="a checkpoint of BGE-M3",
                     cache_folder=self.cache_folder,

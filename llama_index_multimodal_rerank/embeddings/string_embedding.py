@@ -25,6 +25,7 @@ from ..schema.not_the_image import is_decoded_image, is_image_metadata
 from ..schema.values import check_text
 from .model_embedding import ModelEmbedding
 from .prefetched_images import prefetch_images, take_image
+from .progress import embedding_progress
 from .slices import EncodedTexts, encode_ahead, take_slice
 
 if TYPE_CHECKING:
@@ -156,15 +157,18 @@ class StringEmbedding(ModelEmbedding):
         """Embed texts and :class:`ImageText`, mixed, ``embed_batch_size`` at a time; in order.
 
         Batches are made of one kind and of similar length. The pictures of the next batches are read and
-        decoded while the model is busy with one.
+        decoded while the model is busy with one. The progress bar moves with every batch of the model.
         """
-        if self.embeddings_cache is not None:  # it may hold the vectors already
-            ordered, order = self._arrange([*map(self._ready, texts)])
-            vectors = super().get_text_embedding_batch(ordered, show_progress=show_progress, **kwargs)
-            return _reordered(vectors, order)
-        ordered, order = self._arrange([*map(self._ready_to_read, texts)])
-        with self._prefetch(ordered), self._encode_ahead(ordered) as encoded:
-            vectors = super().get_text_embedding_batch(encoded, show_progress=show_progress, **kwargs)
+        with embedding_progress(len(texts), show_progress) as progress:
+            if self.embeddings_cache is not None:  # it may hold the vectors already
+                ordered, order = self._arrange([*map(self._ready, texts)])
+                vectors = super().get_text_embedding_batch(ordered, **kwargs)
+            else:
+                ordered, order = self._arrange([*map(self._ready_to_read, texts)])
+                with self._prefetch(ordered), self._encode_ahead(ordered) as encoded:
+                    vectors = super().get_text_embedding_batch(encoded, **kwargs)
+            if progress is not None:
+                progress.set_to(len(texts))
         return _reordered(vectors, order)
 
     async def aget_text_embedding_batch(
@@ -172,8 +176,10 @@ class StringEmbedding(ModelEmbedding):
     ) -> list[Embedding]:
         """Embed a batch, asynchronously; see :meth:`get_text_embedding_batch`."""
         ordered, order = await asyncio.to_thread(lambda: self._arrange([*map(self._ready, texts)]))
-        with self._prefetch(ordered, wait=False):
-            vectors = await super().aget_text_embedding_batch(ordered, show_progress=show_progress, **kwargs)
+        with embedding_progress(len(texts), show_progress) as progress, self._prefetch(ordered, wait=False):
+            vectors = await super().aget_text_embedding_batch(ordered, **kwargs)
+            if progress is not None:
+                progress.set_to(len(texts))
         return _reordered(vectors, order)
 
     def _arrange(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ModelFilesError
+from .hub_reach import why_unreachable
 from .not_on_hub import describe_missing_model
 
 CONFIG_NAME = "config.json"
@@ -78,11 +79,14 @@ def fetch(wanted: Sequence[tuple[str, str]], hub: HubOptions, *, weights_repo: s
         hub: how to ask the hub.
         weights_repo: the repository that the revision is of; of others the newest is taken.
 
+    Where the hub cannot be reached at all, that is said at once: nothing is tried again.
+
     Raises:
         ModelFilesError: a file is not in the cache and cannot be downloaded.
     """
     import huggingface_hub
 
+    unreachable = None if hub.local_files_only else why_unreachable()
     try:
         return [
             Path(
@@ -91,7 +95,7 @@ def fetch(wanted: Sequence[tuple[str, str]], hub: HubOptions, *, weights_repo: s
                     name,
                     revision=hub.revision if repo == weights_repo else None,
                     cache_dir=hub.cache_dir,
-                    local_files_only=bool(hub.local_files_only),
+                    local_files_only=bool(hub.local_files_only or unreachable),
                     token=hub.token,
                 )
             )
@@ -99,7 +103,8 @@ def fetch(wanted: Sequence[tuple[str, str]], hub: HubOptions, *, weights_repo: s
         ]
     # OSErrors, others of the hub's client, and those of its HTTP library, which has changed between releases
     except Exception as error:
-        raise ModelFilesError(_how_to_fetch(wanted, hub, weights_repo, error)) from error
+        reason = ConnectionError(unreachable) if unreachable else error
+        raise ModelFilesError(_how_to_fetch(wanted, hub, weights_repo, reason)) from error
 
 
 def _how_to_fetch(

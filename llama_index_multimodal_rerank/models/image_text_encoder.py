@@ -107,6 +107,7 @@ class ImageTextEncoder(SavedEncoder):
         batch_size: int | None = None,
         normalize: bool = True,
         show_progress: bool = False,
+        on_batch: Callable[[int], object] | None = None,
     ) -> Float32Array:
         """Embed a list of texts, pictures and pairs of both.
 
@@ -122,6 +123,7 @@ class ImageTextEncoder(SavedEncoder):
                 32 texts per thread of torch.
             normalize: scale embeddings to length 1, so that their dot product is the cosine similarity.
             show_progress: show a progress bar.
+            on_batch: called with the number of items of every batch, once it is embedded.
 
         Returns:
             Embeddings in the order of the items, (items, dim).
@@ -174,6 +176,8 @@ class ImageTextEncoder(SavedEncoder):
                         f"damaged."
                     )
                 progress.update(len(batch))
+                if on_batch is not None:
+                    on_batch(len(batch))
         return embeddings
 
     def compile(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..demo.checkpoints import DEMO, checkpoint_folder
@@ -29,7 +30,8 @@ def load_phi3_vision(
         model_name: name on the hub, local folder, or ``"demo"``.
         device: torch device. Default: the best one there is.
         dtype: name of a floating point type. Default: as fits the device.
-        hub: ``cache_dir``, ``revision`` and ``local_files_only``, as the hub's functions take them.
+        hub: ``cache_dir``, ``revision`` and, where it is set, ``local_files_only``, as the hub's functions
+            take them.
 
     Raises:
         OSError: the checkpoint is not there and cannot be fetched.
@@ -40,6 +42,7 @@ def load_phi3_vision(
     from huggingface_hub.errors import HFValidationError
 
     from ..models.hardware import resolve_device, resolve_dtype
+    from ..models.hub_reach import why_unreachable
     from ..models.not_on_hub import describe_missing_model
     from ..models.phi3_vision import Phi3VisionProcessor
     from ..models.phi3_vision.loading import load_checkpoint
@@ -47,6 +50,9 @@ def load_phi3_vision(
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
     place = str(checkpoint_folder("reranker")) if model_name == DEMO else model_name
+    unreachable = None if hub.get("local_files_only") or Path(place).exists() else why_unreachable()
+    if unreachable:
+        hub = {**hub, "local_files_only": True}
     try:
         processor = Phi3VisionProcessor.from_pretrained(place, **hub)
         model = load_checkpoint(place, device=torch_device, dtype=torch_dtype, **hub)
@@ -54,7 +60,7 @@ def load_phi3_vision(
         raise OSError(
             describe_missing_model(
                 repr(model_name),
-                error,
+                ConnectionError(unreachable) if unreachable else error,
                 commands=[DEFAULT_MODEL_NAME],
                 folder_holds="a checkpoint of Phi-3 Vision",
                 cache_folder=hub["cache_dir"],
