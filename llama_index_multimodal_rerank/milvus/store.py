@@ -145,7 +145,7 @@ def milvus_store(
         sparse_embedding_function=sparse_embedding_function,
     )
     made_by = fingerprint(embed_model, metric, sparse_embedding_function)
-    client = _connect(uri, local, options)
+    client = connect(uri, local, options)
     is_remembered = _prepare_collection(client, options, made_by, overwrite=overwrite)
     store = _open(client, uri, options)
     if not is_remembered:
@@ -184,7 +184,7 @@ def _resolve_uri(uri: str | Path) -> tuple[str, bool]:
     return str(path), True
 
 
-def _connect(uri: str, local: bool, options: dict[str, Any]) -> MilvusClient:
+def connect(uri: str, local: bool, options: dict[str, Any]) -> MilvusClient:
     """The first step: a client for a file or a server, or an error that says why there is none."""
     from llama_index.vector_stores.milvus import MilvusVectorStore
     from pymilvus.exceptions import MilvusException
