@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"embeddings", "schema", "data", "images", "logs"},
     "milvus": {"embeddings", "schema", "images"},
     "reranking": {"vlm", "schema", "images", "lazy", "logs"},
+    "indexing": {"milvus", "data", "embeddings", "schema", "images", "logs"},
     "agents": {"milvus", "schema", "images", "logs"},
 }
 """Rooms, each with those that it may import; the order is from the bottom to the top."""

@@ -131,7 +131,7 @@ def milvus_store(
             "(L2 gives distances, which LlamaIndex would read as similarities.)"
         )
     _check_names(collection_name, kwargs)
-    uri, local = _resolve_uri(uri)
+    uri, local = resolve_uri(uri)
     if local:
         # MilvusVectorStore connects by itself, too, and with the same options shares the connection.
         kwargs["grpc_options"] = {**QUIET_CONNECTION, **(kwargs.get("grpc_options") or {})}
@@ -167,7 +167,7 @@ def _check_names(collection_name: str, options: dict[str, Any]) -> None:
         check_name(name, "scalar_field_names")
 
 
-def _resolve_uri(uri: str | Path) -> tuple[str, bool]:
+def resolve_uri(uri: str | Path) -> tuple[str, bool]:
     """Return the URI for pymilvus, and whether it is a Milvus Lite file."""
     text = str(uri)
     scheme = _SCHEME.match(text)
