@@ -135,10 +135,9 @@ def index_with_ray(
             batch_format="pyarrow",
             num_cpus=num_cpus,
             num_gpus=num_gpus,
-            # What Ray Data does anyway. But because these arguments differ from those of the stage before, it
-            # does not fuse that into the actors, where a model would wait for its pictures to be read.
-            max_restarts=-1,
-            max_task_retries=-1,
+            # Says nothing, but stages with different arguments are not fused: a model would wait in its actor
+            # for its pictures to be read.
+            runtime_env={},
         )
         .map_batches(WriteRows(opened), batch_size=opened.batch_rows, batch_format="pyarrow")
     )

@@ -14,10 +14,10 @@ from PIL import Image
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install ".[ray]"')
 
-from support.ray_behaviour import check_killed_runs, expected_vectors, key_of  # noqa: E402
-from support.ray_doubles import PixelEmbedding, write_pictures  # noqa: E402
+from support.ray_behaviour import check_killed_runs, expected_vectors, key_of
+from support.ray_doubles import PixelEmbedding, write_pictures
 
-from llama_index_multimodal_rerank import (  # noqa: E402
+from llama_index_multimodal_rerank import (
     EmbeddingMismatchError,
     ListedImage,
     ParquetFolder,
@@ -25,7 +25,7 @@ from llama_index_multimodal_rerank import (  # noqa: E402
     load_image_nodes,
     milvus_store,
 )
-from llama_index_multimodal_rerank.indexing.parquet_folder import read_rows  # noqa: E402
+from llama_index_multimodal_rerank.indexing.parquet_folder import read_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here")]
 
