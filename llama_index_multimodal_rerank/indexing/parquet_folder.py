@@ -28,23 +28,24 @@ _COLUMNS = {"text_key": "text", "embedding_field": "embedding", "doc_id_field": 
 _OWN = {"id", "doc_id", "text", "embedding"}
 
 _HOW_TO = """\
-# These files hold the rows that a MilvusVectorStore writes: columns id, doc_id, text, embedding, and $meta, in
-# which Milvus keeps everything else (_node_content, _node_type, the metadata). {files} files, {rows} rows.
+# These files hold the rows that a MilvusVectorStore writes: columns id, doc_id, text, embedding and $meta, in
+# which Milvus keeps everything else (_node_content, _node_type, metadata). {files} files, {rows} rows.
 #
 # 1. Make the collection, of the same embedding ({dim} dimensions):
 #        store = milvus_store("http://HOST:19530", embed_model, collection_name="COLLECTION")
-# 2. Copy the *.parquet files to where the server keeps its data (its bucket; below, FOLDER is their place in it).
+# 2. Copy the *.parquet files to the server's bucket; below, FOLDER is their place in it.
 # 3. Import them (pip install "pymilvus[bulk_writer]"):
 
 from pathlib import Path
 from pymilvus.bulk_writer import bulk_import, get_import_progress
 
+server = {{"url": "http://HOST:19530", "api_key": "USER:PASSWORD"}}
 files = [["FOLDER/" + path.name] for path in sorted(Path(".").glob("*.parquet"))]
-job = bulk_import("http://HOST:19530", collection_name="COLLECTION", files=files, api_key="USER:PASSWORD").json()
-print(get_import_progress("http://HOST:19530", job_id=job["data"]["jobId"], api_key="USER:PASSWORD").json())
+job = bulk_import(collection_name="COLLECTION", files=files, **server).json()
+print(get_import_progress(job_id=job["data"]["jobId"], **server).json())
 
-# An import adds rows, and replaces none: import into an empty collection. Repeat the last line until its state is
-# "Completed"; then rows are found by store.query and store.get_nodes.
+# Repeat the last line until its state is "Completed". An import adds rows, and replaces none: import into an
+# empty collection.
 """
 
 

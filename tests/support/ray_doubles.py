@@ -39,7 +39,7 @@ class PixelModel:
         vectors = [self._vector(*item) for item in items]
         if self._journal is not None:
             keys = [hashlib.sha256(vector.tobytes()).hexdigest()[:16] for vector in vectors]
-            line = json.dumps({"process": os.getpid(), "pictures": keys}) + "\n"
+            line = json.dumps({"process": os.getpid(), "began": time.time(), "pictures": keys}) + "\n"
             with self._journal.open("a", encoding="utf-8") as file:
                 file.write(line)
         time.sleep(self._seconds)
@@ -65,14 +65,15 @@ class PixelEmbedding(ImageTextEmbedding):
     @property
     def embedded(self) -> list[str]:
         """What was embedded, by any process, doubles included."""
-        return [key for line in self._lines() for key in line["pictures"]]
+        return [key for line in self.lines() for key in line["pictures"]]
 
     @property
     def processes(self) -> list[int]:
         """The processes that embedded, each once, in the order of their first batches."""
-        return [*dict.fromkeys(line["process"] for line in self._lines())]
+        return [*dict.fromkeys(line["process"] for line in self.lines())]
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def lines(self) -> list[dict[str, Any]]:
+        """The journal: the process, the time and the pictures of each batch."""
         path = Path(self.journal)
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
