@@ -43,5 +43,5 @@ def test_dependencies_are_what_is_imported() -> None:
         for entry in requires("llama-index-multimodal-rerank") or ()
         if "extra ==" not in entry
     }
-    optional = {"pillow-heif", "scipy", "mteb"}  # extras, imported where they are installed
+    optional = {"pillow-heif", "scipy", "mteb", "ray", "pyarrow"}  # extras, imported where they are installed
     assert found == declared | optional

@@ -12,6 +12,11 @@ from typing import Any
 class ListedImage:
     """A picture by its place, with what shall be known of it; see ``image_node``, which takes the same.
 
+    Example:
+        >>> from llama_index_multimodal_rerank import ListedImage
+        >>> ListedImage("mugs/17.jpg", text="a blue mug", metadata={"price": 7.5}).id_ is None
+        True
+
     Attributes:
         image: path, or http(s) URL.
         text: caption, embedded together with the picture.

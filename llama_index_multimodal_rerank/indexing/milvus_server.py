@@ -23,7 +23,7 @@ class MilvusServer:
         uri: ``http(s)://host:19530``, or a Zilliz Cloud endpoint, that every worker can reach.
         collection_name: the collection; made if it is missing.
         token: ``"user:password"`` or API key. It is sent to the workers.
-        batch_rows: rows of one request, 1 to 10,000.
+        batch_rows: rows written at once, 1 to 10,000.
         **options: other arguments of ``milvus_store``: ``similarity_metric``, ``index_config``,
             ``overwrite``, ``db_name``, ``consistency_level`` …
 
@@ -120,7 +120,7 @@ class OpenMilvusServer:
 
     @property
     def _client(self) -> MilvusClient:
-        key = repr(self)
+        key = f"{self.uri} {sorted(self.options.items())!r}"
         if key not in _CLIENTS:
             _CLIENTS[key] = connect(self.uri, False, dict(self.options))
         return _CLIENTS[key]

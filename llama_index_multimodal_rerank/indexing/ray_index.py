@@ -71,6 +71,29 @@ def index_with_ray(
     Pictures that cannot be read, and values that cannot be kept, are left out and named. A worker that dies
     is replaced by Ray, and what it had in hand is done again.
 
+    Example:
+        Three drawn mugs, and a file that was cut short, become rows in Parquet files. The second run embeds
+        the one that is new.
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from llama_index_multimodal_rerank import ParquetFolder, VisualizedBGEEmbedding, index_with_ray
+        >>> from llama_index_multimodal_rerank.demo.catalogue import draw_query_picture
+        >>> from llama_index_multimodal_rerank.demo.drawing.looks import Look
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for colour in ("red", "blue", "yellow"):
+        ...     draw_query_picture(Look("mug", "plain", colour), seed=1).save(folder / f"{colour}.png")
+        >>> _ = (folder / "broken.png").write_bytes((folder / "red.png").read_bytes()[:60])
+        >>> embed_model = VisualizedBGEEmbedding(model_name="demo")
+        >>> rows = ParquetFolder(folder / "rows")
+        >>> result = index_with_ray(folder, embed_model, rows, glob="*.png", text=lambda path: path.stem)
+        >>> (result.written, result.kept, [Path(path).name for path, reason in result.skipped])
+        (3, 0, ['broken.png'])
+        >>> draw_query_picture(Look("mug", "plain", "green"), seed=1).save(folder / "green.png")
+        >>> result = index_with_ray(folder, embed_model, rows, glob="*.png", text=lambda path: path.stem)
+        >>> (result.written, result.kept)
+        (1, 3)
+
     Args:
         source: a folder; a text file of paths or URLs, one a line (``.txt``); a Parquet file or folder
             (``.parquet``) with the column ``image`` (paths or URLs), and if wanted ``text`` and ``id``, all

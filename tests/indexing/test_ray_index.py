@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +26,15 @@ from llama_index_multimodal_rerank import (
     load_image_nodes,
     milvus_store,
 )
+from llama_index_multimodal_rerank.indexing import ray_index
 from llama_index_multimodal_rerank.indexing.parquet_folder import read_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here")]
+
+
+def test_the_example_runs() -> None:
+    found = doctest.testmod(ray_index)
+    assert (found.failed, found.attempted > 10) == (0, True)
 
 
 def all_rows(folder: Path) -> Iterator[dict[str, Any]]:
