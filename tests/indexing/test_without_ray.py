@@ -5,11 +5,14 @@ from __future__ import annotations
 import doctest
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from llama_index.vector_stores.milvus.utils import BM25BuiltInFunction
+from PIL import Image
+from support.drawing import draw, draw_picture
 from support.ray_doubles import DIM, PixelEmbedding, write_pictures
 
 from llama_index_multimodal_rerank import (
@@ -27,9 +30,11 @@ from llama_index_multimodal_rerank.data.amazon_reviews import (
     list_amazon_images,
     read_amazon_items,
 )
+from llama_index_multimodal_rerank.images.access import ImageAccess
 from llama_index_multimodal_rerank.indexing.items import Item, content_key, list_items
 from llama_index_multimodal_rerank.indexing.parquet_folder import drop_superseded, read_rows, to_table
 from llama_index_multimodal_rerank.indexing.rows import store_row
+from llama_index_multimodal_rerank.indexing.stages import EmbedImages, ReadImages, WriteRows
 
 
 def test_the_example_runs() -> None:
@@ -232,3 +237,73 @@ def test_content_is_told_by_text_digest_and_metadata_alone() -> None:
     for changed in ({"image_digest": "sha256:1"}, {"price": 2}, {"file_path": "/b.png"}, {"more": None}):
         assert key != content_key("mug", {**metadata, **changed})
     assert key != content_key("cup", metadata)
+
+
+class Nowhere:
+    """A target in which there is nothing, or what a dictionary says."""
+
+    columns = {"text_key": "text", "embedding_field": "embedding", "doc_id_field": "doc_id"}  # noqa: RUF012
+    batch_rows = 10
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def stored(self, ids: Sequence[str]) -> dict[str, str]:
+        return {}
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        self.rows.extend(rows)
+
+    def close(self) -> None:
+        raise AssertionError
+
+
+def run_stages(source: Any, model: PixelEmbedding) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows written and what became of each picture, without Ray between the stages."""
+    pa = pytest.importorskip("pyarrow")
+    target = Nowhere()
+    access = ImageAccess(model.allow_urls, model.data_root)
+    read = ReadImages(target, access, model.apply_exif_orientation, None, None)
+    batch = pa.table({"item": [item.to_json() for item in items(source)]})
+    outcomes = WriteRows(target)(EmbedImages(model)(read(batch))).to_pylist()
+    return target.rows, outcomes
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_vectors_of_any_kind_of_picture_are_those_of_one_process(tmp_path: Path, upright: bool) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    turned = Image.Exif()
+    turned[0x112] = 6
+    picture = draw_picture(1, (60, 40))
+    for name in ("jpg", "tiff", "png", "webp"):
+        picture.save(folder / f"turned.{name}", exif=turned)
+    draw_picture(2, (1300, 900)).save(folder / "large.jpg", exif=turned)
+    draw("palette").save(folder / "palette.png", transparency=3)
+    draw("transparent").save(folder / "transparent.png")
+    draw("gray").convert("I;16").save(folder / "deep.png")
+    picture.convert("CMYK").save(folder / "cmyk.jpg")
+    model = PixelEmbedding(apply_exif_orientation=upright)
+    expected = {node.node_id: node.embedding for node in model(load_image_nodes(folder))}
+    rows, outcomes = run_stages(folder, model)
+    assert [outcome["outcome"] for outcome in outcomes] == ["written"] * 9
+    assert {row["id"] for row in rows} == expected.keys()
+    for row in rows:
+        assert row["embedding"] == pytest.approx(expected[row["id"]], abs=1e-6), row["file_name"]
+
+
+def test_what_may_be_read_is_as_the_embedding_says(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "inside", 1, 0)
+    write_pictures(tmp_path / "outside", 1, 0)
+    (tmp_path / "inside" / "link.png").symlink_to(tmp_path / "outside" / "00000.png")
+    source = [tmp_path / "inside", tmp_path / "outside"]
+    paths = [path for folder in source for path in sorted(folder.iterdir())]
+    model = PixelEmbedding(data_root=str(tmp_path / "inside"), allow_urls=["127.0.0.1:9"])
+    rows, outcomes = run_stages([*paths, "http://10.0.0.1/a.png", "http://127.0.0.1:9/a.png"], model)
+    assert [row["file_name"] for row in rows] == ["00000.png"]
+    assert [outcome["outcome"] for outcome in outcomes] == ["written"] + ["skipped"] * 4
+    reasons = [outcome["reason"] for outcome in outcomes]
+    assert "outside of data_root" in reasons[1]
+    assert "outside of data_root" in reasons[2]
+    assert "allow_urls" in reasons[3]
+    assert reasons[4]
