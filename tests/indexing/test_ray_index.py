@@ -202,3 +202,38 @@ def test_actors_must_leave_a_cpu(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="4 of the 4 CPUs"):
         index_with_ray(tmp_path / "pictures", PixelEmbedding(), ParquetFolder(tmp_path / "rows"), actors=4)
     assert not (tmp_path / "rows").exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({"path": ["a.png"]}, {}, "must have a column 'image'"),
+        ({"image": [b"\x89PNG"]}, {}, "'image' must be of strings, and is binary"),
+        ({"image": ["a.png", None]}, {}, "1 rows have no 'image'"),
+        ({"image": ["a.png", "a.png"]}, {}, "'image' stand in more than one row, the first is 'a.png'"),
+        ({"image": ["a.png", "b.png"], "id": ["1", "1"]}, {}, "'id' stand in more than one row"),
+        ({"image": ["a.png"]}, {"text": str}, "a Parquet source has its own"),
+        ({"image": ["a.png"]}, {"glob": "*.png"}, "for folders of pictures"),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_said_before_work_begins(
+    tmp_path: Path, columns: dict[str, list[Any]], options: dict[str, Any], message: str
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    with pytest.raises(ValueError, match=message):
+        index_with_ray(
+            tmp_path / "list.parquet", PixelEmbedding(), ParquetFolder(tmp_path / "rows"), **options
+        )
+    assert not (tmp_path / "rows").exists()
+
+
+def test_a_list_without_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "list.txt").write_text("\n")
+    result = index_with_ray(tmp_path / "list.txt", PixelEmbedding(), ParquetFolder(tmp_path / "rows"))
+    assert (result.written, result.kept, result.skipped) == (0, 0, [])
+    assert "No picture was found" in caplog.text
+    with pytest.raises(ValueError, match="a ListedImage has its own"):
+        index_with_ray([ListedImage("a.png")], PixelEmbedding(), ParquetFolder(tmp_path / "rows"), text=str)
