@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .catalogue.grouping import GroupByProduct as GroupByProduct
     from .catalogue.query_image import ExcludeQueryImage as ExcludeQueryImage
     from .data.folders import load_image_nodes as load_image_nodes
+    from .data.listed_image import ListedImage as ListedImage
     from .embeddings.magiclens import MagicLensEmbedding as MagicLensEmbedding
     from .embeddings.remote import EmbeddingServiceError as EmbeddingServiceError
     from .embeddings.remote import RemoteImageTextEmbedding as RemoteImageTextEmbedding
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .embeddings.visualized_bge import VisualizedBGEEmbedding as VisualizedBGEEmbedding
     from .images.access import load_image as load_image
     from .images.sources import ImageLoadError as ImageLoadError
+    from .indexing.milvus_server import MilvusServer as MilvusServer
+    from .indexing.parquet_folder import ParquetFolder as ParquetFolder
+    from .indexing.ray_index import index_with_ray as index_with_ray
     from .milvus.clients import MilvusDiskError as MilvusDiskError
     from .milvus.clients import MilvusUnavailableError as MilvusUnavailableError
     from .milvus.folder_sync import sync_folder as sync_folder
@@ -68,13 +72,16 @@ _DEFINED_IN = {
     "ImageTextNode": "schema.nodes",
     "ImageTextQuery": "schema.query",
     "JudgedQuery": "reranking.margins",
+    "ListedImage": "data.listed_image",
     "LlamaIndexVLM": "vlm.llama_index",
     "LocalPhi3Vision": "vlm.phi3_vision",
     "MagicLensEmbedding": "embeddings.magiclens",
     "MilvusDiskError": "milvus.clients",
+    "MilvusServer": "indexing.milvus_server",
     "MilvusUnavailableError": "milvus.clients",
     "ModelCallError": "vlm.calls",
     "NodeValueError": "schema.values",
+    "ParquetFolder": "indexing.parquet_folder",
     "Phi3VisionRerank": "reranking.postprocessor",
     "Ranking": "reranking.ranking",
     "RemoteImageTextEmbedding": "embeddings.remote",
@@ -85,6 +92,7 @@ _DEFINED_IN = {
     "build_sheet": "reranking.sheet",
     "choose_margin": "reranking.margins",
     "image_node": "schema.image_node",
+    "index_with_ray": "indexing.ray_index",
     "load_image": "images.access",
     "load_image_nodes": "data.folders",
     "milvus_store": "milvus.store",

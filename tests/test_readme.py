@@ -45,5 +45,6 @@ def test_dependencies_are_what_is_imported() -> None:
     }
     optional = {"pillow-heif", "scipy", "mteb"}  # extras, imported where they are installed
     optional |= {"starlette", "uvicorn"}  # the extra serve
+    optional |= {"ray", "pyarrow"}  # the extra ray
     optional |= {"gradio", "jinja2"}  # the extra app
     assert found == declared | optional

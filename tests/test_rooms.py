@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"embeddings", "schema", "data", "images", "logs"},
     "milvus": {"embeddings", "schema", "images", "data"},
     "reranking": {"vlm", "schema", "images", "lazy", "logs"},
+    "indexing": {"milvus", "data", "embeddings", "schema", "images", "logs"},
     "agents": {"milvus", "schema", "images", "logs"},
     "app": {
         *("agents", "evaluation", "reranking", "milvus", "embeddings", "vlm"),

@@ -13,7 +13,7 @@ import logging
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from ..images.errors import ImageLoadError
 from ..schema.image_node import image_node
 from ..schema.nodes import ImageTextNode
 from .amazon_values import item_images, item_metadata, review_images, review_metadata
+from .listed_image import ListedImage
 
 logger = logging.getLogger(__name__)
 
@@ -237,9 +238,56 @@ def amazon_nodes(
     Raises:
         ValueError: ``images`` is neither of its values.
     """
+    nodes = AmazonNodeList()
+    for record, listed in _list_images(records, images, text):
+        url = str(listed.image)
+        if files is not None and url not in files:
+            nodes.skipped.append(SkippedLine(record.line, f"{url!r} was not downloaded"))
+            continue
+        source = url if files is None else files[url]
+        try:
+            node = image_node(source, text=listed.text, metadata=listed.metadata, id_=listed.id_)
+        except ImageLoadError as error:
+            nodes.skipped.append(SkippedLine(record.line, str(error)))
+            continue
+        nodes.append(node)
+    return nodes
+
+
+def list_amazon_images(
+    records: Iterable[AmazonRecord],
+    *,
+    images: Literal["main", "all"] = "main",
+    files: Mapping[str, Path] | None = None,
+    text: Callable[[AmazonRecord], str] | None = None,
+) -> Iterator[ListedImage]:
+    """List the pictures of records without opening one, for ``index_with_ray``.
+
+    Args:
+        records: as for :func:`amazon_nodes`.
+        images: as for :func:`amazon_nodes`.
+        files: the pictures' files by URL. Pictures that are not among them are listed by URL.
+        text: as for :func:`amazon_nodes`.
+
+    Yields:
+        Pictures with the ids and the metadata that :func:`amazon_nodes` gives their nodes.
+
+    Raises:
+        ValueError: ``images`` is neither of its values.
+    """
+    for _, listed in _list_images(records, images, text):
+        path = None if files is None else files.get(str(listed.image))
+        yield listed if path is None else replace(listed, image=path)
+
+
+def _list_images(
+    records: Iterable[AmazonRecord],
+    images: Literal["main", "all"],
+    text: Callable[[AmazonRecord], str] | None,
+) -> Iterator[tuple[AmazonRecord, ListedImage]]:
+    """Yield each picture by its URL, with its record."""
     if images not in ("main", "all"):
         raise ValueError(f"images must be 'main' or 'all', got {images!r}")
-    nodes = AmazonNodeList()
     for record in records:
         variants: set[str] = set()
         for image in record.images[: 1 if images == "main" else None]:
@@ -247,18 +295,8 @@ def amazon_nodes(
             if image.variant in variants or image.variant == "REVIEW":
                 id_ += f":{hashlib.sha256(image.url.encode()).hexdigest()[:16]}"
             variants.add(image.variant)
-            if files is not None and image.url not in files:
-                nodes.skipped.append(SkippedLine(record.line, f"{image.url!r} was not downloaded"))
-                continue
             metadata = {**record.metadata, "variant": image.variant, "source_url": image.url}
-            source: str | Path = image.url if files is None else files[image.url]
-            try:
-                node = image_node(source, text=text(record) if text else "", metadata=metadata, id_=id_)
-            except ImageLoadError as error:
-                nodes.skipped.append(SkippedLine(record.line, str(error)))
-                continue
-            nodes.append(node)
-    return nodes
+            yield record, ListedImage(image.url, text(record) if text else "", metadata, id_)
 
 
 def _no_number(constant: str) -> float:

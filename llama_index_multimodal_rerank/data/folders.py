@@ -141,7 +141,7 @@ def load_image_nodes(
 
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-    files = _list_files(source, recursive=recursive, glob=glob)
+    files = list_files(source, recursive=recursive, glob=glob)
     access = ImageAccess(data_root=data_root)
 
     def load(file: FoundFile) -> ImageTextNode | ImageLoadError | NodeValueError | str:
@@ -151,10 +151,10 @@ def load_image_nodes(
                 raise file.problem
             if file.problem is not None:
                 return file.problem
-            if not (file.given or _looks_like_picture(file.path, data_root)):
+            if not (file.given or looks_like_picture(file.path, data_root)):
                 return NOT_A_PICTURE
             check_name(file.path)
-            caption, extra = _call_for_file(file.path, text, metadata)
+            caption, extra = call_for_file(file.path, text, metadata)
             return make_image_node(file.path, text=caption, metadata=extra, id_=None, access=access)
         except (ImageLoadError, NodeValueError) as error:
             if on_error == "raise":
@@ -196,18 +196,27 @@ def _reason(outcome: ImageLoadError | NodeValueError | str) -> str:
     return outcome if isinstance(outcome, str) else outcome.reason
 
 
-def _looks_like_picture(path: Path, data_root: str | os.PathLike[str] | None) -> bool:
+def looks_like_picture(path: Path, data_root: str | os.PathLike[str] | None) -> bool:
+    """Tell whether a file's name or first bytes are those of a picture.
+
+    Raises:
+        ImageLoadError: neither its name tells nor can it be opened.
+    """
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
     return begins_as_picture(read_start(path, _START_BYTES, name=repr(str(path)), data_root=data_root))
 
 
-def _call_for_file(
+def call_for_file(
     path: Path,
     text: Callable[[Path], str] | None,
     metadata: Mapping[str, Any] | Callable[[Path], Mapping[str, Any]] | None,
 ) -> tuple[str, Mapping[str, Any] | None]:
-    """Return caption and metadata of a file."""
+    """Return caption and metadata of a file.
+
+    Raises:
+        ImageNotFoundError: a function looked for the file, which is not there.
+    """
     try:
         extra = metadata(path) if callable(metadata) else metadata
         return text(path) if text else "", extra
@@ -217,13 +226,14 @@ def _call_for_file(
         raise ImageNotFoundError(repr(str(path)), "no such file") from error
 
 
-def _list_files(
+def list_files(
     source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, recursive: bool, glob: str | None
 ) -> list[FoundFile]:
+    """Return the files of a folder, or those given, each once; see :func:`load_image_nodes`."""
     if not isinstance(source, (str, os.PathLike)):
-        return [FoundFile(path, given=True) for path in dict.fromkeys(map(_absolute, source))]
+        return [FoundFile(path, given=True) for path in dict.fromkeys(map(absolute_path, source))]
     pattern = parse_glob("*" if glob is None else glob, recursive=recursive)
-    root = _absolute(source)
+    root = absolute_path(source)
     if os.path.isdir(root):  # noqa: PTH112 (Path's raises where a folder above may not be searched)
         return list_folder(root, pattern)
     try:
@@ -235,5 +245,6 @@ def _list_files(
     return [FoundFile(root, given=True)]
 
 
-def _absolute(path: str | os.PathLike[str]) -> Path:
+def absolute_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path from the root, ``~`` resolved; links are left alone."""
     return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (Path's raises for unknown users)

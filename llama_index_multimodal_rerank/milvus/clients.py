@@ -35,11 +35,11 @@ class NodeMilvusClient(MilvusClient):
 
     def insert(self, collection_name: str, data: Any, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.insert``."""
-        return super().insert(collection_name, _filterable(data), *args, **kwargs)
+        return super().insert(collection_name, filterable(data), *args, **kwargs)
 
     def upsert(self, collection_name: str, data: Any, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.upsert``."""
-        return super().upsert(collection_name, _filterable(data), *args, **kwargs)
+        return super().upsert(collection_name, filterable(data), *args, **kwargs)
 
     def _pack_pks_expr(self, schema_dict: dict[str, Any], pks: list[Any]) -> str:
         # pymilvus puts ids between quotes as they are: delete(ids=["x'] or id != '"]) deletes every row.
@@ -49,11 +49,11 @@ class NodeMilvusClient(MilvusClient):
         return str(super()._pack_pks_expr(schema_dict, [int(pk) for pk in pks]))
 
 
-def _filterable(rows: Any) -> Any:
+def filterable(rows: Any) -> Any:
     """Leave the empty metadata of nodes out of rows (:mod:`.filters`); other rows are not touched."""
     if isinstance(rows, dict):
         return without_empty(rows) if "_node_content" in rows else rows
-    return [_filterable(row) for row in rows] if isinstance(rows, list) else rows
+    return [filterable(row) for row in rows] if isinstance(rows, list) else rows
 
 
 class ThreadedMilvusClient:

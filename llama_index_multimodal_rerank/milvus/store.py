@@ -134,7 +134,7 @@ def milvus_store(
             "(L2 gives distances, which LlamaIndex would read as similarities.)"
         )
     _check_names(collection_name, kwargs)
-    uri, local = _resolve_uri(uri)
+    uri, local = resolve_uri(uri)
     if local:
         # MilvusVectorStore connects by itself, too, and with the same options shares the connection.
         kwargs["grpc_options"] = {**QUIET_CONNECTION, **(kwargs.get("grpc_options") or {})}
@@ -148,7 +148,7 @@ def milvus_store(
         sparse_embedding_function=sparse_embedding_function,
     )
     made_by = fingerprint(embed_model, metric, sparse_embedding_function)
-    client = _connect(uri, local, options)
+    client = connect(uri, local, options)
     is_remembered = _prepare_collection(client, options, made_by, overwrite=overwrite)
     if is_remembered and index_config and options.get("enable_dense", True):
         check_index(client, collection_name, options.get("embedding_field", "embedding"), index_config)
@@ -199,7 +199,7 @@ def _check_names(collection_name: str, options: dict[str, Any]) -> None:
         check_name(name, "scalar_field_names")
 
 
-def _resolve_uri(uri: str | Path) -> tuple[str, bool]:
+def resolve_uri(uri: str | Path) -> tuple[str, bool]:
     """Return the URI for pymilvus, and whether it is a Milvus Lite file."""
     text = str(uri)
     scheme = _SCHEME.match(text)
@@ -216,7 +216,7 @@ def _resolve_uri(uri: str | Path) -> tuple[str, bool]:
     return str(path), True
 
 
-def _connect(uri: str, local: bool, options: dict[str, Any]) -> MilvusClient:
+def connect(uri: str, local: bool, options: dict[str, Any]) -> MilvusClient:
     """The first step: a client for a file or a server, or an error that says why there is none."""
     from llama_index.vector_stores.milvus import MilvusVectorStore
     from pymilvus.exceptions import MilvusException

@@ -80,7 +80,7 @@ def make_image_node(
     if is_url(image):
         check_text(image, owner, "image")
         digest, place = access.digest(image), {"image_url": str(image)}
-        default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(image)))
+        default_id = default_node_id(str(image))
     else:
         data, info, digest = access.check(image)
         place = {"image": base64.b64encode(data).decode("ascii"), "image_mimetype": info.mimetype}
@@ -103,9 +103,18 @@ def _node_from_path(
         "image_height": info.height,
         IMAGE_DIGEST_KEY: digest,
     }
-    default_id = str(uuid.uuid5(uuid.NAMESPACE_URL, path.as_uri()))
+    default_id = default_node_id(path)
     place = {"image_path": str(path), "image_mimetype": info.mimetype}
     return _build_node(id_ or default_id, text, facts, metadata, place)
+
+
+def default_node_id(place: Path | str) -> str:
+    """Return the id that the node of a picture gets where none is given.
+
+    Args:
+        place: absolute path, or URL.
+    """
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, place.as_uri() if isinstance(place, Path) else place))
 
 
 def check_name(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Catalogues too large for one process: indexing on Ray."""
