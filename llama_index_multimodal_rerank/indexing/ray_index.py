@@ -143,7 +143,8 @@ def index_with_ray(
     read = ReadImages(
         target=opened,
         access=ImageAccess(embed_model.allow_urls, embed_model.data_root),
-        apply_exif_orientation=embed_model.apply_exif_orientation,
+        # That of the model, wherever it runs.
+        apply_exif_orientation=facts.fingerprint.get("apply_exif_orientation") == "True",
         text=text,
         metadata=metadata,
     )

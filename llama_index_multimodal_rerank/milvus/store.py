@@ -177,12 +177,12 @@ def describe_collection(
         ValueError: ``uri`` or the name is not usable.
     """
     _check_names(collection_name, {})
-    uri, local = _resolve_uri(uri)
+    uri, local = resolve_uri(uri)
     if local:
         if not Path(uri).exists():
             return None
         kwargs["grpc_options"] = {**QUIET_CONNECTION, **(kwargs.get("grpc_options") or {})}
-    client = _connect(uri, local, {"token": token, **kwargs})
+    client = connect(uri, local, {"token": token, **kwargs})
     if not client.has_collection(collection_name):
         return None
     return dict(client.describe_collection(collection_name))
