@@ -28,6 +28,8 @@ def audit_in_words(audit: Mapping[str, Any]) -> str:
         audit: of one answer, or the summary of several; see ``docs/reranking.md``.
     """
     sentences = _several(audit) if "answers" in audit else [_one(audit)]
+    if lost := audit.get("reason_error"):
+        sentences.append(f"The call for a reason failed: {_short(lost)}.")
     if audit.get("query_shortened"):
         sentences.append("The words of the query were too long for the prompt and were cut.")
     if cut := audit.get("texts_shortened"):

@@ -53,6 +53,11 @@ def test_an_answer(answer: str, words: str) -> None:
             "The model did not want to answer: “I must not”. The answer named no picture. So the "
             "order is that of the retrieval.",
         ),
+        (
+            Audit(3, source="first_token", listed=3, reason_error="served-model gave no answer.\nHTTP 500"),
+            "The 3 pictures are in the order of how likely the model was to name each first. The call for a "
+            "reason failed: served-model gave no answer.\\nHTTP 500.",
+        ),
         (Audit(0, source="none"), "There was nothing to rank, so no model was asked."),
         (
             Audit(3, listed=3, refused=("two",), conflicting_lists=2, missing=(2,), action="repaired"),
