@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from llama_index.core.base.embeddings.base import Embedding
@@ -95,7 +95,7 @@ class ImageTextEmbedding(StringEmbedding):
             ImageLoadError: a picture cannot be read. Under ``on_error="skip"`` only for nodes that are not
                 ``ImageTextNode``: a document store would take them for indexed.
         """
-        kwargs.setdefault("show_progress", self.show_progress_bar)
+        kwargs["show_progress"] = self._shows_progress(kwargs)
         prepared = self._prepare(nodes)
         if self.on_error == "skip":
             return self._embed_readable(prepared, **kwargs)
@@ -107,10 +107,14 @@ class ImageTextEmbedding(StringEmbedding):
         """Set the embedding of every node, asynchronously; see :meth:`__call__`."""
         if self.on_error == "skip":
             return await asyncio.to_thread(self, nodes, **kwargs)
-        kwargs.setdefault("show_progress", self.show_progress_bar)
+        kwargs["show_progress"] = self._shows_progress(kwargs)
         prepared = await asyncio.to_thread(self._prepare, nodes)
         vectors = await self.aget_text_embedding_batch([one.content for one in prepared], **kwargs)
         return _set_embeddings(prepared, vectors)
+
+    def _shows_progress(self, kwargs: Mapping[str, Any]) -> bool:
+        # Pipelines of llama-index-core 0.14.0 forward False where nobody asked, later ones nothing.
+        return self.show_progress_bar or bool(kwargs.get("show_progress"))
 
     def _prepare(self, nodes: Sequence[BaseNode]) -> list[_Prepared]:
         for node in nodes:
