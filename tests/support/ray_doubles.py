@@ -15,7 +15,7 @@ from llama_index.core.bridge.pydantic import Field
 from PIL import Image
 
 from llama_index_multimodal_rerank.embeddings.image_text_embedding import ImageTextEmbedding
-from llama_index_multimodal_rerank.embeddings.local_model import ImageTextModel
+from llama_index_multimodal_rerank.embeddings.local_model import ImageTextModel, LocalModelEmbedding
 
 SIDE = 4
 DIM = 3 * SIDE * SIDE
@@ -52,7 +52,7 @@ class PixelModel:
         return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-class PixelEmbedding(ImageTextEmbedding):
+class PixelEmbedding(LocalModelEmbedding, ImageTextEmbedding):
     """Embeds by :class:`PixelModel`."""
 
     journal: str = Field(default="", description="File with a line for each batch; '' for none.")
