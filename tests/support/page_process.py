@@ -33,9 +33,9 @@ sys.addaudithook(note)
 
 @contextmanager
 def started(place: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Start ``multimodal-rerank app``; yield its address, and the process. It is ended as by Ctrl-C.
+    """Start ``multimodal-rerank app``; yield its address, and the process.
 
-    What it connects to and where it listens is written into ``place / "watched"``.
+    It is asked to end by SIGTERM: where tests run in the background, SIGINT may be ignored. What it connects to and where it listens is written into ``place / "watched"``.
     """
     (place / "watch").mkdir()
     (place / "watch" / "sitecustomize.py").write_text(_WATCH)
@@ -67,7 +67,7 @@ def started(place: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
         else:
             raise AssertionError("".join(lines))
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         process.stdout.close()
         process.wait(60)
 

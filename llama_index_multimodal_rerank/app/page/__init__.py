@@ -7,6 +7,7 @@ what happens when, in :mod:`.page`. Nothing here knows how to search: that is :m
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,7 +70,7 @@ def launch(
     port: int | None = None,
     open_browser: bool = False,
 ) -> None:
-    """Open a collection and have the page up until Ctrl-C; print its address, and progress before.
+    """Open a collection and have the page up until Ctrl-C or SIGTERM; print its address, and progress before.
 
     Args:
         source: what is to be searched.
@@ -88,10 +89,18 @@ def launch(
     try:
         with page_running(collection, choice=choice, port=port, open_browser=open_browser) as address:
             print(f"The page is at {address} - for this machine alone. Ctrl-C ends it.", flush=True)  # noqa: T201
-            with suppress(KeyboardInterrupt):
-                threading.Event().wait()
+            _wait_for_the_end()
     finally:
         collection.close()
+
+
+def _wait_for_the_end() -> None:
+    """Return at Ctrl-C, or when the process is asked to end, so that uploads are removed."""
+    ended = threading.Event()
+    if threading.current_thread() is threading.main_thread():  # others cannot
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    with suppress(KeyboardInterrupt):
+        ended.wait()
 
 
 def _find_gradio() -> None:
