@@ -35,8 +35,8 @@ sys.addaudithook(note)
 def started(place: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Start ``multimodal-rerank app``; yield its address, and the process.
 
-    It is asked to end by SIGTERM: where tests run in the background, SIGINT may be ignored. What it connects to
-    and where it listens is written into ``place / "watched"``.
+    It is asked to end by SIGTERM: where tests run in the background, SIGINT may be ignored. What it
+    connects to and where it listens is written into ``place / "watched"``.
     """
     (place / "watch").mkdir()
     (place / "watch" / "sitecustomize.py").write_text(_WATCH)
