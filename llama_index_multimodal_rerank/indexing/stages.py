@@ -17,7 +17,6 @@ Columns between the stages:
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,12 +30,12 @@ from ..schema.image_node import check_name, make_image_node
 from ..schema.image_text import IMAGE_DIGEST_KEY, ImageText
 from ..schema.values import NodeValueError, storable_metadata
 from .items import Item, content_key
+from .picture_bytes import pack_file, pack_image, unpack
 from .rows import store_row
 from .targets import OpenTarget
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from PIL.Image import Image
 
     from ..embeddings.image_text_embedding import ImageTextEmbedding
 
@@ -116,15 +115,8 @@ class ReadImages:
             expected_digest=None if is_url(source) else digest,
         )
         if image.width * image.height > MAX_PIXELS_SENT:
-            return pickle.dumps(data)
-        return pickle.dumps(_pixels(image))
-
-
-def _pixels(image: Image) -> Image:
-    """Return a picture without what its file says beside the pixels: it is turned already, for one."""
-    plain = image.copy()
-    plain.info = {name: value for name, value in image.info.items() if name == "transparency"}
-    return plain
+            return pack_file(data)
+        return pack_image(image)  # turned already: nothing of its EXIF data goes along
 
 
 class EmbedImages:
@@ -141,7 +133,7 @@ class EmbedImages:
         """Return the batch, in order, with vectors in the place of pictures."""
         results = batch.to_pylist()
         ready = [result for result in results if result["outcome"] == READY]
-        contents = [ImageText(result["text"], pickle.loads(result["picture"])) for result in ready]  # noqa: S301 (ours)
+        contents = [ImageText(result["text"], unpack(result["picture"])) for result in ready]
         for result, outcome in zip(ready, self._embed(contents), strict=True):
             if isinstance(outcome, ImageLoadError):
                 result.update(outcome=SKIPPED, reason=outcome.reason, row=None, text=None)
