@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -63,3 +64,17 @@ def embed_model(tiny_checkpoint: Path) -> VisualizedBGEEmbedding:
     model = VisualizedBGEEmbedding(model_name=str(tiny_checkpoint), device="cpu", dtype="float32")
     assert model.dim == config(TINY_BERT).text.hidden_size
     return model
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many items each call of Visualized BGE has embedded, as tests go on."""
+    counts: list[int] = []
+    encode = VisualizedBGEEmbedding.encode
+
+    def counting(self: Any, items: Any, **kwargs: Any) -> Any:
+        counts.append(len(items))
+        return encode(self, items, **kwargs)
+
+    monkeypatch.setattr(VisualizedBGEEmbedding, "encode", counting)
+    return counts

@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from llama_index.core.vector_stores.types import (
@@ -29,20 +28,6 @@ def store(embed_model: VisualizedBGEEmbedding, tmp_path: Path) -> Iterator[Quoti
     store.client.close()
 
 
-@pytest.fixture
-def counted(embed_model: VisualizedBGEEmbedding, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many items each call of the model has embedded."""
-    counts: list[int] = []
-    encode = VisualizedBGEEmbedding.encode
-
-    def counting(self: Any, items: Any, **kwargs: Any) -> Any:
-        counts.append(len(items))
-        return encode(self, items, **kwargs)
-
-    monkeypatch.setattr(VisualizedBGEEmbedding, "encode", counting)
-    return counts
-
-
 def names(paths: tuple[str, ...]) -> list[str]:
     return [Path(path).name for path in paths]
 
@@ -55,16 +40,16 @@ def test_only_what_changed_is_embedded(
     store: QuotingMilvusVectorStore,
     embed_model: VisualizedBGEEmbedding,
     pictures: list[Path],
-    counted: list[int],
+    embedded: list[int],
 ) -> None:
     folder, all_names = pictures[0].parent, [path.name for path in pictures]
     first = sync_folder(folder, store, embed_model)
     assert (names(first.added), first.changed, first.unchanged, first.removed) == (all_names, (), 0, ())
-    assert sum(counted) == first.embedded == first.pictures == 6
+    assert sum(embedded) == first.embedded == first.pictures == 6
 
     again = sync_folder(folder, store, embed_model)
     assert (again.embedded, again.unchanged, again.removed) == (0, 6, ())
-    assert sum(counted) == 6
+    assert sum(embedded) == 6
 
     draw_picture(70).save(pictures[4])
     pictures[2].unlink()
@@ -72,7 +57,7 @@ def test_only_what_changed_is_embedded(
     third = sync_folder(folder, store, embed_model)
     assert (names(third.added), names(third.changed)) == (["new.png"], [all_names[4]])
     assert (third.unchanged, names(third.removed), third.kept) == (4, [all_names[2]], ())
-    assert sum(counted) == 8
+    assert sum(embedded) == 8
     assert rows(store) == sorted({*all_names, "new.png"} - {all_names[2]})
 
 
@@ -80,7 +65,7 @@ def test_captions_and_metadata_are_compared_too(
     store: QuotingMilvusVectorStore,
     embed_model: VisualizedBGEEmbedding,
     pictures: list[Path],
-    counted: list[int],
+    embedded: list[int],
 ) -> None:
     folder = pictures[0].parent
     prices = {path.name: {"price": place, "tags": ["a", "b"]} for place, path in enumerate(pictures)}
@@ -88,7 +73,7 @@ def test_captions_and_metadata_are_compared_too(
     prices[pictures[3].name] = {"price": 30, "tags": ["a", "b"]}
     again = sync_folder(folder, store, embed_model, metadata=lambda path: prices[path.name])
     assert (names(again.updated), again.embedded, again.unchanged) == ([pictures[3].name], 0, 5)
-    assert (again.pictures, sum(counted)) == (6, 6)  # a price is no reason to embed
+    assert (again.pictures, sum(embedded)) == (6, 6)  # a price is no reason to embed
     dear = MetadataFilters(filters=[MetadataFilter(key="price", value=20, operator=FilterOperator.GT)])
     query = VectorStoreQuery(embed_model.get_query_embedding("x"), similarity_top_k=9, filters=dear)
     (found,) = store.query(query).nodes or ()
@@ -108,7 +93,7 @@ def test_other_folders_of_the_collection_are_left_alone(
     embed_model: VisualizedBGEEmbedding,
     pictures: list[Path],
     tmp_path: Path,
-    counted: list[int],
+    embedded: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = tmp_path / "pictures-2"  # begins like the first
@@ -121,10 +106,10 @@ def test_other_folders_of_the_collection_are_left_alone(
     assert "other.png" in rows(store)
     # the same folder by other names
     monkeypatch.chdir(other)
-    assert sum(counted) == 7
+    assert sum(embedded) == 7
     for spelled in ("../pictures", f"{other}/../pictures", pictures[0].parent):
         assert sync_folder(spelled, store, embed_model).embedded == 0
-    assert sum(counted) == 7
+    assert sum(embedded) == 7
 
 
 def test_an_unreadable_picture_is_named_and_its_row_is_kept(
@@ -178,7 +163,7 @@ def test_an_interrupted_run_is_taken_up_where_it_ended(
     store: QuotingMilvusVectorStore,
     embed_model: VisualizedBGEEmbedding,
     pictures: list[Path],
-    counted: list[int],
+    embedded: list[int],
 ) -> None:
     seen: list[SyncProgress] = []
 
@@ -191,7 +176,7 @@ def test_an_interrupted_run_is_taken_up_where_it_ended(
         sync_folder(pictures[0].parent, store, embed_model, batch_size=2, on_progress=stop_after_four)
     assert seen == [("reading", 0, 0), ("embedding", 0, 6), ("embedding", 2, 6), ("embedding", 4, 6)]
     done = sync_folder(pictures[0].parent, store, embed_model)
-    assert (done.embedded, done.unchanged, sum(counted)) == (2, 4, 6)
+    assert (done.embedded, done.unchanged, sum(embedded)) == (2, 4, 6)
     assert len(store.query(VectorStoreQuery(query_embedding=[1.0] * 64, similarity_top_k=9)).ids or []) == 6
 
 

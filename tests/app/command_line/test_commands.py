@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
-from llama_index_multimodal_rerank import VisualizedBGEEmbedding
 from llama_index_multimodal_rerank.app.collections import Collection, CollectionSource
 from llama_index_multimodal_rerank.app.command_line import search_command
 from llama_index_multimodal_rerank.app.command_line.main import main
@@ -53,20 +52,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return Done(code, *capsys.readouterr())
 
     return run_main
-
-
-@pytest.fixture
-def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many items each call of the model embeds."""
-    counts: list[int] = []
-    encode = VisualizedBGEEmbedding.encode
-
-    def counting(self: Any, items: Any, **kwargs: Any) -> Any:
-        counts.append(len(items))
-        return encode(self, items, **kwargs)
-
-    monkeypatch.setattr(VisualizedBGEEmbedding, "encode", counting)
-    return counts
 
 
 def documented_keys(command: str) -> set[str]:
