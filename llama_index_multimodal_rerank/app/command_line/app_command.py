@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from importlib.util import find_spec
 
 from .opening import choice_of, source_of
 
@@ -13,13 +12,8 @@ def run(options: argparse.Namespace) -> int:
     """Open the page, and stay until it is closed.
 
     Raises:
-        ModuleNotFoundError: Gradio is not installed; it says which extra brings it.
+        NoGradioError: Gradio is not installed; it says which extra brings it.
     """
-    if find_spec("gradio") is None:
-        raise ModuleNotFoundError(
-            "the page needs Gradio, which the extra 'app' brings: pip install "
-            '"llama-index-multimodal-rerank[app]". index, search and evaluate work without it'
-        )
     if options.port is not None and not 0 < options.port < 65536:
         raise ValueError(f"--port must be 1 to 65535, got {options.port}")
     page = import_module("..page", __package__)

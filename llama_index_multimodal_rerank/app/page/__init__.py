@@ -109,5 +109,6 @@ def _find_gradio() -> None:
         import gradio  # noqa: F401
     except ImportError as error:
         raise NoGradioError(
-            f"the page needs Gradio: pip install 'llama-index-multimodal-rerank[{EXTRA}]'"
+            f"the page needs Gradio, which the extra {EXTRA!r} brings: pip install "
+            f'"llama-index-multimodal-rerank[{EXTRA}]". index, search and evaluate work without it'
         ) from error
