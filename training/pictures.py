@@ -59,6 +59,16 @@ class Drawn:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getstate__(self) -> tuple[Int64Array, dict[int, str]]:
+        """Processes that make batches open the files; pickling a memory map copies it."""
+        return self.labels, {side: str(kept.filename) for side, kept in self.pictures.items()}  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: tuple[Int64Array, dict[int, str]]) -> None:
+        labels, files = state
+        kept = {side: np.load(file, mmap_mode="r")[: len(labels)] for side, file in files.items()}
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "pictures", kept)
+
 
 def draw_products(
     folder: Path, count: int, *, seed: int, sizes: Sequence[int], workers: int | None = None

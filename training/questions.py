@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import numpy as np
@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES, Look
-from llama_index_multimodal_rerank.demo.queries import describe
+from llama_index_multimodal_rerank.demo.queries import DemoQuery, describe
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionProcessor
 
+from .held_out_words import HeldOutWords
 from .pictures import NONE
 from .rerank_cases import (
     Case,
     Cases,
+    any_order,
     best_order,
     caption_answer,
     caption_prompt,
@@ -28,6 +30,16 @@ from .rerank_cases import (
 )
 from .sheets import TILE, Pick
 from .vision import Pixels, Shown
+
+EXPLAINED = 0.5
+"""Share of rankings with a reason."""
+
+ANY_ORDER = 0.4
+"""Share of these whose list is in any order: a reason is about the first that was written, be it good or not.
+They teach nothing about ranking."""
+
+TELLING = 4.0
+"""Weight of the words that name place, kind and surface. The others are the same in all reasons."""
 
 END = "<|end|>"
 ASSISTANT = "<|assistant|>\n"
@@ -42,22 +54,39 @@ class QuestionBatch:
         prefix: (tokens,), how all prompts begin, -1 where the picture stands; up to its end.
         ids: (prompts, tokens), how they go on, padded on the right; view by view.
         text: (prompts, tokens), the tokens to be written, as targets of the position before; -100 elsewhere.
-        cases: of rankings; empty for captions.
+        weights: (prompts, tokens), how much each of these counts.
+        barred: (words, 3), prompt, position and a token that is not learnt against there.
+        cases: of rankings, without their pictures; empty for captions.
         listed: (prompts, 9), positions of the labels in the prompt, or -1.
         written: (prompts, 9), positions of the labels in the answer, or -1.
         wanted_at: (prompts,), the position before the labels.
+        reason_at: (prompts,), the position before the label that a reason names, or -1.
         orders: of rankings, labels from 0 as written.
+        sorted: (prompts,), whether these have the best label first.
     """
 
     pixels: Pixels
     prefix: torch.Tensor
     ids: torch.Tensor
     text: torch.Tensor
+    weights: torch.Tensor
+    barred: torch.Tensor
     cases: list[Case]
     listed: torch.Tensor
     written: torch.Tensor
     wanted_at: torch.Tensor
+    reason_at: torch.Tensor
     orders: list[list[int]]
+    sorted: torch.Tensor
+
+    def to(self, device: torch.device) -> QuestionBatch:
+        """Return the same on a device."""
+        moved = {
+            each.name: value.to(device)
+            for each in fields(self)
+            if isinstance(value := getattr(self, each.name), torch.Tensor | Pixels)
+        }
+        return replace(self, **moved)
 
 
 class Questions:
@@ -66,18 +95,18 @@ class Questions:
     Args:
         cases: draws queries and candidates.
         processor: of the model.
-        device: of the tensors.
     """
 
-    def __init__(self, cases: Cases, processor: Phi3VisionProcessor, device: torch.device) -> None:
-        self.cases, self.processor, self.device = cases, processor, device
+    def __init__(self, cases: Cases, processor: Phi3VisionProcessor) -> None:
+        self.cases, self.processor = cases, processor
         tokenizer = processor.tokenizer
+        self._held_out = HeldOutWords(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
         self.digits: list[int] = tokenizer.convert_tokens_to_ids([str(label) for label in range(1, 10)])
 
     def rankings(
         self, groups: Sequence[Sequence[Case]], told: Callable[[Case], str | None], rng: np.random.Generator
     ) -> QuestionBatch:
-        """Ask for rankings, half of them with a reason.
+        """Ask for rankings, a part of them with a reason.
 
         Args:
             groups: cases that share a sheet, equally many for each.
@@ -85,28 +114,37 @@ class Questions:
             rng: random numbers.
         """
         shown = Shown(self.cases)
-        texts, answers, orders = [], [], []
+        texts, answers, orders, in_order = [], [], [], []
         for group in groups:
             shown.add_sheet(group[0], rng)
             for case in group:
-                explain = bool(rng.random() < 0.5)
-                order = best_order(case, rng)
+                explain = bool(rng.random() < EXPLAINED)
+                in_order.append(not explain or bool(rng.random() >= ANY_ORDER))
+                order = (best_order if in_order[-1] else any_order)(case, rng)
                 texts.append(rank_prompt(case.query, len(case.looks), caption=told(case), explain=explain))
                 answers.append(rank_answer(order) + (reason_answer(case, order[0]) if explain else ""))
                 orders.append(order)
-        cases = [case for group in groups for case in group]
-        return self._asked(shown.pixels(self.device), texts, answers, cases, orders)
+        cases = [replace(case, picture=None, candidates=()) for group in groups for case in group]
+        described = [case.looks[order[0]] for case, order in zip(cases, orders, strict=True)]
+        return self._asked(shown.pixels(), texts, answers, described, cases, orders, in_order)
 
-    def captions(self, pictures: Sequence[Pick], answers: Sequence[str]) -> QuestionBatch:
-        """Ask for captions of pictures."""
+    def captions(self, pictures: Sequence[Pick], queries: Sequence[DemoQuery]) -> QuestionBatch:
+        """Ask for captions of the queries' pictures."""
         shown = Shown(self.cases)
         for pick in pictures:
             shown.add_alone(pick)
-        texts = [caption_prompt()] * len(answers)
-        return self._asked(shown.pixels(self.device), texts, list(answers), [], [])
+        texts, answers = [caption_prompt()] * len(queries), [caption_answer(query) for query in queries]
+        return self._asked(shown.pixels(), texts, answers, [query.picture for query in queries])
 
     def _asked(
-        self, pixels: Pixels, texts: list[str], answers: list[str], cases: list[Case], orders: list[list[int]]
+        self,
+        pixels: Pixels,
+        texts: Sequence[str],
+        answers: Sequence[str],
+        described: Sequence[Look | str | None],
+        cases: Sequence[Case] = (),
+        orders: Sequence[list[int]] = (),
+        in_order: Sequence[bool] = (),
     ) -> QuestionBatch:
         prompts = [
             f"<|user|>\n<|image_1|>\n{text}{END}\n{ASSISTANT}{answer}{END}"
@@ -122,6 +160,9 @@ class Questions:
         text = torch.full_like(ids, NONE)
         listed = torch.full((len(ids), 9), -1)
         written = torch.full((len(ids), 9), -1)
+        reason_at = torch.full((len(ids),), -1)
+        weights = torch.ones(ids.shape)
+        barred: list[tuple[int, int, int]] = []
         digits = torch.tensor(self.digits)
         for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
             tokens = row[start:]
@@ -130,13 +171,37 @@ class Questions:
                 n = len(orders[number])
                 places = torch.isin(tokens, digits).nonzero()[:, 0]
                 listed[number, :n] = places[places < free][-n:]
-                written[number, :n] = places[places >= free][:n]
+                answered = places[places >= free]
+                written[number, :n] = answered[:n]
                 free = int(written[number, n - 1]) + 1
+                if len(answered) > n:
+                    reason_at[number] = answered[n] - 1
+                    weights[number, reason_at[number]] = TELLING
             text[number, free - 1 : len(tokens) - 1] = tokens[free:]
+            look = described[number]
+            if isinstance(look, Look) and (not cases or reason_at[number] >= 0):
+                told = len(tokens) - 2 - self._held_out.length(look.kind, look.surface)
+                weights[number, told : len(tokens) - 2] = TELLING
+                barred += [
+                    (number, told + place, token)
+                    for place, token in self._held_out.barred(look.kind, look.surface)
+                ]
         wanted_at = (listed[:, 0] - 2) if cases else torch.full((len(ids),), -1)
-        tensors = (tensor.to(self.device) for tensor in (prefix, ids, text))
-        places = (tensor.to(self.device) for tensor in (listed, written, wanted_at))
-        return QuestionBatch(pixels, *tensors, cases, *places, orders)
+        return QuestionBatch(
+            pixels,
+            prefix,
+            ids,
+            text,
+            weights,
+            torch.tensor(barred, dtype=torch.long).reshape(-1, 3),
+            list(cases),
+            listed,
+            written,
+            wanted_at,
+            reason_at,
+            list(orders),
+            torch.tensor(in_order, dtype=torch.bool),
+        )
 
     def _length(self, answer: str) -> int:
         """Return the number of tokens of an answer."""
@@ -169,12 +234,12 @@ def question_batch(
 
 def caption_batch(questions: Questions, count: int, rng: np.random.Generator) -> QuestionBatch:
     """Make a batch of captions of queries' pictures."""
-    pictures, answers = [], []
+    pictures, queries = [], []
     for _ in range(count):
         query, picture = questions.cases.pictured_query(rng)
         pictures.append(picture.changed(rng))
-        answers.append(caption_answer(query))
-    return questions.captions(pictures, answers)
+        queries.append(query)
+    return questions.captions(pictures, queries)
 
 
 def told_caption(case: Case, rng: np.random.Generator) -> str | None:

@@ -251,7 +251,16 @@ def rank_answer(order: Sequence[int]) -> str:
     return OPEN + SEPARATOR.join(str(label + 1) for label in order) + CLOSE
 
 
+def any_order(case: Case, rng: np.random.Generator) -> list[int]:
+    """Return labels from 0 in random order."""
+    order: list[int] = rng.permutation(len(case.looks)).tolist()
+    return order
+
+
 def reason_answer(case: Case, best: int) -> str:
-    """Return the reason, with what leads to it."""
+    """Return the reason, with what leads to it.
+
+    It says the place, the kind and the surface. Colours are left out: there are mostly several that fit.
+    """
     verdict = "is what was asked for" if case.tiers[best] == TIERS - 1 else "comes closest"
-    return f"{REASON} [{best + 1}] {verdict}: {describe(case.looks[best])}."
+    return f"{REASON} [{best + 1}] {verdict}: {describe(case.looks[best], colour=False)}."

@@ -20,8 +20,9 @@ from torch import nn
 
 from llama_index_multimodal_rerank.models.hardware import resolve_device
 
+from .batch_processes import BatchProcesses
 from .decoder import DecoderProbe
-from .loop import Schedule, Stage, run
+from .loop import Figures, Schedule, Stage, run
 from .pictures import draw_nameless, draw_products, draw_sources, draw_things
 from .questions import Questions, question_batch
 from .reports import check_arguments, environment, write_report
@@ -62,26 +63,41 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     model, processor = make_model()
     cases = Cases(products, asked, sources, distractors)
-    questions = Questions(cases, processor, device)
+    questions = Questions(cases, processor)
     probe = VisionProbe(model)
     student = DecoderProbe(model, probe, questions.digits).to(device)
+    lists = RetrievedLists(args.embedder, cases, args.cache / "retrieved", args.lists, args.seed)
+    sheets = args.batch_size
+    batches = BatchProcesses(
+        {
+            "cells": partial(sheets_batch, cases, 2 * sheets, 0),
+            "sheets": partial(sheets_batch, cases, sheets, max(1, sheets // 2)),
+            "decoder": partial(question_batch, questions, max(1, sheets // 2), PROMPTS, 1),
+            "lists": partial(retrieved_batch, questions, lists, sheets),
+        },
+        args.batch_processes,
+    )
     stages: list[Stage[Any]] = []
 
-    def go(trained: nn.Module, make_batch: Callable[..., Any], loss: Callable[..., Any]) -> None:
-        number = len(stages)
+    def go(name: str, trained: nn.Module, loss: Callable[..., Any]) -> None:
+        number = STAGES.index(name)
         schedule = Schedule(args.steps[number], LEARNING_RATES[number], steady=STEADY[number])
-        stage = Stage(STAGES[number], schedule, trained, make_batch, loss, args.seed)
+
+        def on_device(batch: Any) -> tuple[torch.Tensor, Figures]:
+            return loss([each.to(device) for each in batch] if isinstance(batch, list) else batch.to(device))
+
+        stage = Stage(
+            name, schedule, trained, batches[name], on_device, args.seed, ahead=2 * batches.count or 1
+        )
         stages.append(run(stage, args.output / "checkpoints", save_every=args.save_every))
 
-    sheets = args.batch_size
-    go(probe, partial(sheets_batch, cases, 2 * sheets, 0, device), probe.window_loss)
-    batch = partial(sheets_batch, cases, sheets, max(1, sheets // 2), device)
-    go(probe, batch, probe.sheet_loss)
-    student.freeze_probe(True)
-    go(student, partial(question_batch, questions, max(1, sheets // 2), PROMPTS, 1), student.loss)
-    student.freeze_probe(False)
-    lists = RetrievedLists(args.embedder, cases, args.cache / "retrieved", args.lists, args.seed)
-    go(student, partial(retrieved_batch, questions, lists, sheets), student.loss)
+    with batches:
+        go("cells", probe, probe.window_loss)
+        go("sheets", probe, probe.sheet_loss)
+        student.freeze_probe(True)
+        go("decoder", student, student.loss)
+        student.freeze_probe(False)
+        go("lists", student, student.loss)
 
     save(model, processor, args.output / "model")
     report = {
@@ -89,7 +105,7 @@ def train(args: argparse.Namespace) -> None:
         "environment": environment(str(device)),
         "threads": torch.get_num_threads(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "training_seconds": {stage.name: round(stage.seconds) for stage in stages},
+        "training_seconds": {stage.name: round(stage.seconds, 1) for stage in stages},
         "curves": {stage.name: stage.curve for stage in stages},
     }
     write_report(args.output / "report.json", report)
@@ -116,6 +132,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")
+    parser.add_argument(
+        "--batch-processes", type=int, default=0, help="that make batches; a GPU waits for none (default)"
+    )
     parser.add_argument("--save-every", type=int, default=25, help="steps between two savings")
     parser.add_argument("--device", help="torch device (default: the best there is)")
     logging.basicConfig(level=logging.INFO, format="%(message)s")

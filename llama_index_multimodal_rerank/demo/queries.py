@@ -204,11 +204,17 @@ def _picture(family: str, target: Look, rng: np.random.Generator, *, held_out: b
             return other
 
 
-def describe(picture: Look | str) -> str:
-    """Say in a few words what a query picture shows, as the demo's reranker was taught to."""
+def describe(picture: Look | str, *, colour: bool = True) -> str:
+    """Say in a few words what a picture shows, as the demo's reranker was taught to.
+
+    Args:
+        picture: a product, or the surface that something which is no product shows.
+        colour: whether a product's colour is said, as in captions; reasons do not say it.
+    """
     if isinstance(picture, str):
         return SOURCES[picture]
-    return f"{_with_article(picture.colour)} {picture.kind} with {SURFACE_WORDS[picture.surface][0]}"
+    noun = f"{picture.colour} {picture.kind}" if colour else picture.kind
+    return f"{_with_article(noun)} with {SURFACE_WORDS[picture.surface][0]}"
 
 
 def all_wordings() -> list[str]:

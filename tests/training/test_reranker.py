@@ -141,8 +141,8 @@ def test_training_sees_the_pixels_and_features_of_the_model(cases: Cases) -> Non
     student = DecoderProbe(model, VisionProbe(model), range(9))
     page, _ = compose([Pick(cases.products, index) for index in range(9)], None)
     inputs = processor.image_processor(Image.fromarray(page))
-    views = normalized(page[None], torch.device("cpu"))
-    torch.testing.assert_close(inputs["pixel_values"][0, 1:], views, atol=1e-6, rtol=0)
+    views = torch.from_numpy(page[None].copy())
+    torch.testing.assert_close(inputs["pixel_values"][0, 1:], normalized(views), atol=1e-6, rtol=0)
     with torch.inference_mode():
         expected = model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])[0]
         found = student.image_features(student.probe.patches(views))[0]
@@ -155,7 +155,7 @@ def test_pictures_on_a_sheet_are_numbered_as_the_sheet_numbers_them(cases: Cases
     shown = Shown(cases)
     shown.add_sheet(pictured, rng)
     shown.add_alone(pictured.candidates[0])
-    pixels = shown.pixels(torch.device("cpu"))
+    pixels = shown.pixels()
     assert pixels.numbers.tolist() == [0, 1, 2, 3, 4, 9, NONE]
     assert pixels.of_view.tolist() == [0] * 6 + [1]
     corners = [(box.top, box.left) for box in pixels.boxes[:5]]
@@ -165,7 +165,7 @@ def test_pictures_on_a_sheet_are_numbered_as_the_sheet_numbers_them(cases: Cases
 def test_a_window_is_what_the_tower_sees_of_it_alone(cases: Cases) -> None:
     model, _ = make_model()
     probe = VisionProbe(model)
-    pixels = sheets_batch(cases, 1, 0, torch.device("cpu"), np.random.default_rng(3))
+    pixels = sheets_batch(cases, 1, 0, np.random.default_rng(3))
     features = probe.windows(pixels)
     assert features.shape == (len(pixels.boxes), 36, 128)
     # Without any layer, a window is a part of the sheet's embeddings.
@@ -199,7 +199,7 @@ def test_tiers() -> None:
 
 def test_answers_and_labels_lie_where_the_losses_look(cases: Cases) -> None:
     _, processor = make_model()
-    questions = Questions(cases, processor, torch.device("cpu"))
+    questions = Questions(cases, processor)
     rankings, captions = question_batch(questions, 3, 4, 2, np.random.default_rng(0))
     assert len(rankings.cases) == len(rankings.ids) == 12
     decode = processor.tokenizer.decode
@@ -231,7 +231,7 @@ def test_prompts_about_one_sheet_differ_in_their_query_alone(cases: Cases) -> No
 
 def test_what_prompts_share_is_computed_once_and_the_same(cases: Cases) -> None:
     model, processor = make_model()
-    questions = Questions(cases, processor, torch.device("cpu"))
+    questions = Questions(cases, processor)
     student = DecoderProbe(model, VisionProbe(model), questions.digits)
     asked, _ = question_batch(questions, 2, 3, 1, np.random.default_rng(2))
     with torch.inference_mode():
@@ -248,7 +248,7 @@ def test_what_prompts_share_is_computed_once_and_the_same(cases: Cases) -> None:
 
 def test_a_list_in_the_right_order_costs_least(cases: Cases) -> None:
     model, processor = make_model()
-    questions = Questions(cases, processor, torch.device("cpu"))
+    questions = Questions(cases, processor)
     student = DecoderProbe(model, VisionProbe(model), questions.digits)
     asked, _ = question_batch(questions, 3, 2, 1, np.random.default_rng(1))
     hidden = torch.zeros(*asked.ids.shape, model.config.hidden_size)

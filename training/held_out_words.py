@@ -1,0 +1,47 @@
+"""Words that no training picture leads to: what is never learnt against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llama_index_multimodal_rerank.demo.drawing.looks import HELD_OUT, KINDS, SURFACES, Look
+from llama_index_multimodal_rerank.demo.queries import describe
+
+
+class HeldOutWords:
+    """Tells which tokens of a description lead to held-out pairs alone.
+
+    No picture in training shows an umbrella with stripes, so who is taught to describe something with
+    stripes learns above all that it is never an umbrella; see :func:`.vision.spare_held_out`.
+
+    Args:
+        encode: from text to its token ids.
+    """
+
+    def __init__(self, encode: Callable[[str], Sequence[int]]) -> None:
+        self._words = {
+            (kind, surface): tuple(encode(description(kind, surface)))
+            for kind in KINDS
+            for surface in SURFACES
+        }
+
+    def length(self, kind: str, surface: str) -> int:
+        """Return the number of tokens of a description."""
+        return len(self._words[kind, surface])
+
+    def barred(self, kind: str, surface: str) -> list[tuple[int, int]]:
+        """Return places in the description of a pair, and tokens there that lead to held-out pairs alone."""
+        own = self._words[kind, surface]
+        ways: dict[tuple[int, int], list[bool]] = {}
+        for pair in [(other, surface) for other in KINDS] + [(kind, other) for other in SURFACES]:
+            for place, (told, other) in enumerate(zip(own, self._words[pair], strict=False)):
+                if told != other:
+                    ways.setdefault((place, other), []).append(pair in HELD_OUT)
+                    break
+        return [way for way, held_out in ways.items() if all(held_out)]
+
+
+def description(kind: str, surface: str) -> str:
+    """Return how every description of a pair ends, from its kind on."""
+    words = describe(Look(kind, surface, "red"), colour=False)
+    return f" {words.partition(' ')[2]}."
