@@ -33,8 +33,8 @@ from .vision import VisionProbe, sheets_batch
 
 logger = logging.getLogger(__name__)
 
-PRODUCT_SIZES = (63, 75, 112)
-QUERY_SIZES = (63, 224)
+PRODUCT_SIZES = (112,)
+QUERY_SIZES = (224,)
 PROMPTS = 4
 """Queries about each sheet, in the stage that trains the decoder."""
 
