@@ -57,12 +57,16 @@ class DecoderProbe(nn.Module):
         self.matches = nn.Linear(width, 3)
         self.number = nn.Linear(width, len(digits))
         self.digits = list(digits)
-        self.see = True
+        self.see = self.readings = True
 
     def freeze_probe(self, frozen: bool) -> None:
         """Leave the vision tower and its projection as they are, or train them along."""
         self.see = not frozen
         self.probe.requires_grad_(not frozen)
+
+    def leave_readings(self) -> None:
+        """Go on without the readings, which a model that was saved has lost."""
+        self.readings = False
 
     def image_features(self, patches: torch.Tensor) -> list[torch.Tensor]:
         """Return what ``Phi3VisionImageEmbedding.encode`` makes of a picture of one tile."""
@@ -130,37 +134,33 @@ class DecoderProbe(nn.Module):
         self, asked: QuestionBatch, hidden: Sequence[torch.Tensor], cache: Cache
     ) -> tuple[torch.Tensor, Figures]:
         rows, columns = (asked.listed >= 0).nonzero(as_tuple=True)
-        places = asked.listed[rows, columns]
-        halfway, compared = self.norms[0](hidden[ATTRIBUTES_AFTER]), self.norms[1](hidden[FIT_AFTER])
         labelled = [
             (asked.cases[row], label) for row, label in zip(rows.tolist(), columns.tolist(), strict=True)
         ]
-        figures: Figures = {}
-        seen = self._shown(halfway[rows, places], labelled, figures)
-        queries = torch.arange(len(asked.wanted_at), device=places.device)
-        asked_for = self._wanted(halfway[queries, asked.wanted_at], asked.cases, figures)
-        right = _right_parts(labelled, places.device)
-        fit, matched = self._compared(compared[rows, places], labelled, right, figures)
-        # Its label, which answers name.
-        logits = self.number(compared[rows, places])
-        named = F.cross_entropy(logits, columns)
-        figures["label"] = _share_right(logits, columns)
+        right = _right_parts(labelled, rows.device)
         ranking, first = self._list_loss(asked, hidden[-1])
-        sure = torch.exp(-seen - asked_for).detach()
         pointing = Pointing(self.model.model, asked, hidden, cache)
         cells, comparing, choices = pointing.cells(), pointing.comparing(right), pointing.choices()
         relay, reasons = pointing.reasons()
-        figures |= {"list_loss": ranking.detach(), "first_right": first}
+        figures: Figures = {"list_loss": ranking.detach(), "first_right": first}
         figures |= {"look_cell": cells.detach(), "look_same": comparing.detach()}
         figures |= {"look_best": choices.detach()}
         figures |= {"look_relay": relay.detach(), "look_reason": reasons.detach()}
-        return (
-            cells
-            + 2 * seen
-            + asked_for
-            + named
-            + sure * (2 * comparing + fit + 2 * matched + choices + 2 * ranking + relay + reasons)
-        ), figures
+        compared = 2 * comparing + choices + 2 * ranking + relay + reasons
+        if not self.readings:
+            return cells + compared, figures
+        places = asked.listed[rows, columns]
+        halfway, fitting = self.norms[0](hidden[ATTRIBUTES_AFTER]), self.norms[1](hidden[FIT_AFTER])
+        seen = self._shown(halfway[rows, places], labelled, figures)
+        queries = torch.arange(len(asked.wanted_at), device=places.device)
+        asked_for = self._wanted(halfway[queries, asked.wanted_at], asked.cases, figures)
+        fit, matched = self._compared(fitting[rows, places], labelled, right, figures)
+        # Its label, which answers name.
+        logits = self.number(fitting[rows, places])
+        named = F.cross_entropy(logits, columns)
+        figures["label"] = _share_right(logits, columns)
+        sure = torch.exp(-seen - asked_for).detach()
+        return cells + 2 * seen + asked_for + named + sure * (compared + fit + 2 * matched), figures
 
     def _shown(
         self, at: torch.Tensor, labelled: Sequence[tuple[Case, int]], figures: Figures

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llama_index_multimodal_rerank.demo.drawing.looks import HELD_OUT, KINDS, SURFACES, Look
-from llama_index_multimodal_rerank.demo.queries import describe
+from llama_index_multimodal_rerank.demo.drawing.looks import HELD_OUT, KINDS, SURFACES
+from llama_index_multimodal_rerank.demo.queries import SURFACE_WORDS
+
+Encode = Callable[[str], Sequence[int]]
 
 
 class HeldOutWords:
-    """Tells which tokens of a description lead to held-out pairs alone.
+    """Tells which tokens of an answer's last words lead to held-out pairs alone.
 
     No picture in training shows an umbrella with stripes, so who is taught to describe something with
     stripes learns above all that it is never an umbrella; see :func:`.vision.spare_held_out`.
 
     Args:
         encode: from text to its token ids.
+        surfaces: whether surfaces are named.
     """
 
-    def __init__(self, encode: Callable[[str], Sequence[int]]) -> None:
+    def __init__(self, encode: Encode, *, surfaces: bool) -> None:
         self._words = {
-            (kind, surface): tuple(encode(description(kind, surface)))
+            (kind, surface): tuple(
+                encode(f" {kind} with {SURFACE_WORDS[surface][0]}." if surfaces else f" {kind}.")
+            )
             for kind in KINDS
             for surface in SURFACES
         }
 
     def length(self, kind: str, surface: str) -> int:
-        """Return the number of tokens of a description."""
+        """Return the number of tokens from the kind on."""
         return len(self._words[kind, surface])
 
     def barred(self, kind: str, surface: str) -> list[tuple[int, int]]:
-        """Return places in the description of a pair, and tokens there that lead to held-out pairs alone."""
+        """Return places behind the article, and tokens there that lead to held-out pairs alone.
+
+        Args:
+            kind: what is shown.
+            surface: what is shown.
+        """
         own = self._words[kind, surface]
         ways: dict[tuple[int, int], list[bool]] = {}
         for pair in [(other, surface) for other in KINDS] + [(kind, other) for other in SURFACES]:
@@ -39,9 +49,3 @@ class HeldOutWords:
                     ways.setdefault((place, other), []).append(pair in HELD_OUT)
                     break
         return [way for way, held_out in ways.items() if all(held_out)]
-
-
-def description(kind: str, surface: str) -> str:
-    """Return how every description of a pair ends, from its kind on."""
-    words = describe(Look(kind, surface, "red"), colour=False)
-    return f" {words.partition(' ')[2]}."

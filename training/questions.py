@@ -39,7 +39,7 @@ ANY_ORDER = 0.4
 They teach nothing about ranking."""
 
 TELLING = 4.0
-"""Weight of the words that name place, kind and surface. The others are the same in all reasons."""
+"""Weight of the words that name a place, a kind or a surface. The others are the same in all answers."""
 
 END = "<|end|>"
 ASSISTANT = "<|assistant|>\n"
@@ -100,7 +100,13 @@ class Questions:
     def __init__(self, cases: Cases, processor: Phi3VisionProcessor) -> None:
         self.cases, self.processor = cases, processor
         tokenizer = processor.tokenizer
-        self._held_out = HeldOutWords(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        def encode(text: str) -> list[int]:
+            ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+            return ids
+
+        self._in_captions = HeldOutWords(encode, surfaces=True)
+        self._in_reasons = HeldOutWords(encode, surfaces=False)
         self.digits: list[int] = tokenizer.convert_tokens_to_ids([str(label) for label in range(1, 10)])
 
     def rankings(
@@ -178,13 +184,12 @@ class Questions:
                     reason_at[number] = answered[n] - 1
                     weights[number, reason_at[number]] = TELLING
             text[number, free - 1 : len(tokens) - 1] = tokens[free:]
-            look = described[number]
+            look, words = described[number], self._in_reasons if cases else self._in_captions
             if isinstance(look, Look) and (not cases or reason_at[number] >= 0):
-                told = len(tokens) - 2 - self._held_out.length(look.kind, look.surface)
+                told = len(tokens) - 2 - words.length(look.kind, look.surface)
                 weights[number, told : len(tokens) - 2] = TELLING
                 barred += [
-                    (number, told + place, token)
-                    for place, token in self._held_out.barred(look.kind, look.surface)
+                    (number, told + place, token) for place, token in words.barred(look.kind, look.surface)
                 ]
         wanted_at = (listed[:, 0] - 2) if cases else torch.full((len(ids),), -1)
         return QuestionBatch(

@@ -2,8 +2,10 @@
 
     python -m training.reranker --output reranker --cache pictures --embedder embedder/model
 
-Four stages: the vision tower on single cells, on whole sheets; the decoder on its features; and all of it on
-lists that the demo's embedder retrieves, in their real order. An interrupted run continues where it stopped.
+Five stages: the vision tower on single cells, on whole sheets; the decoder on its features; all of it on
+lists that the demo's embedder retrieves, in their real order; and the decoder once more, for what a reason is
+about. An interrupted run continues where it stopped. ``--start FOLDER`` begins with a model that was saved:
+``--steps 0 0 0 0 700`` is the last stage alone.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from .pictures import draw_nameless, draw_products, draw_sources, draw_things
 from .questions import Questions, question_batch
 from .reports import check_arguments, environment, write_report
 from .rerank_cases import Cases
-from .retrieved import RetrievedLists, retrieved_batch
-from .tiny_phi3_vision import make_model, save
+from .retrieved import RetrievedLists, explained_batch, retrieved_batch
+from .tiny_phi3_vision import load, make_model, save
 from .vision import VisionProbe, sheets_batch
 
 logger = logging.getLogger(__name__)
@@ -38,10 +40,10 @@ QUERY_SIZES = (224,)
 PROMPTS = 4
 """Queries about each sheet, in the stage that trains the decoder."""
 
-STAGES = ("cells", "sheets", "decoder", "lists")
-STEPS = (1400, 3600, 3000, 1000)
-LEARNING_RATES = (1.5e-3, 1.2e-3, 1.5e-3, 4e-4)
-STEADY = (0.5, 0.5, 0.35, 0.5)
+STAGES = ("cells", "sheets", "decoder", "lists", "reasons")
+STEPS = (1400, 3600, 3000, 1000, 700)
+LEARNING_RATES = (1.5e-3, 1.2e-3, 1.5e-3, 4e-4, 4e-4)
+STEADY = (0.5, 0.5, 0.35, 0.5, 0.4)
 """Share of a stage before its learning rate falls."""
 
 
@@ -56,12 +58,12 @@ def train(args: argparse.Namespace) -> None:
         draw(args.cache, args.distractors, seed=args.seed, sizes=PRODUCT_SIZES, **drawing)
         for draw in (draw_things, draw_nameless)
     ]
-    names = ("steps", "batch_size", "seed", "products", "asked", "sources", "distractors", "lists")
-    arguments = {name: getattr(args, name) for name in names}
+    names = ("start", "steps", "batch_size", "seed", "products", "asked", "sources", "distractors", "lists")
+    arguments = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     check_arguments(args.output / "arguments.json", arguments)
 
     torch.manual_seed(args.seed)
-    model, processor = make_model()
+    model, processor = load(args.start, device) if args.start else make_model()
     cases = Cases(products, asked, sources, distractors)
     questions = Questions(cases, processor)
     probe = VisionProbe(model)
@@ -74,6 +76,7 @@ def train(args: argparse.Namespace) -> None:
             "sheets": partial(sheets_batch, cases, sheets, max(1, sheets // 2)),
             "decoder": partial(question_batch, questions, max(1, sheets // 2), PROMPTS, 1),
             "lists": partial(retrieved_batch, questions, lists, sheets),
+            "reasons": partial(explained_batch, questions, lists, max(1, sheets // 2), PROMPTS),
         },
         args.batch_processes,
     )
@@ -98,6 +101,9 @@ def train(args: argparse.Namespace) -> None:
         go("decoder", student, student.loss)
         student.freeze_probe(False)
         go("lists", student, student.loss)
+        student.freeze_probe(True)
+        student.leave_readings()
+        go("reasons", student, student.loss)
 
     save(model, processor, args.output / "model")
     report = {
@@ -119,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of model, checkpoints and report")
     parser.add_argument("--embedder", type=Path, required=True, help="folder of the trained demo embedder")
     parser.add_argument("--cache", type=Path, required=True, help="folder of the training pictures")
+    parser.add_argument("--start", help="folder of a model to begin with (default: random weights)")
     parser.add_argument("--products", type=int, default=18_000, help="pictures of candidates")
     parser.add_argument("--asked", type=int, default=4_000, help="pictures of products that queries show")
     parser.add_argument("--sources", type=int, default=4_800, help="pictures of patterns' sources")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 
-from .questions import QuestionBatch, Questions, caption_batch, told_caption
+from .questions import QuestionBatch, Questions, caption_batch, question_batch, told_caption
 from .rerank_cases import Case, Cases
 
 CATALOGUE = 900
@@ -77,6 +77,15 @@ class RetrievedLists:
             wanted = vector + NOISE[number % len(NOISE)] * noise
             lists[number] = catalogue[np.argsort(-(products[catalogue] @ wanted))[:TOP]]
         return lists
+
+
+def explained_batch(
+    questions: Questions, lists: RetrievedLists, sheets: int, prompts: int, rng: np.random.Generator
+) -> list[QuestionBatch]:
+    """Make a batch of rankings of retrieved lists, or as often one of several about a sheet."""
+    if rng.random() < 1 / 2:
+        return retrieved_batch(questions, lists, 2 * sheets, rng)
+    return question_batch(questions, sheets, prompts, 1, rng)
 
 
 def retrieved_batch(

@@ -35,7 +35,7 @@ def recipe(output: Path, drawings: Path, embedder: Path) -> None:
         [
             *(f"--output={output}", f"--cache={drawings}", f"--embedder={embedder}", "--device=cpu"),
             *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()),
-            *("--steps", "2", "2", "2", "2"),
+            *("--steps", "2", "2", "2", "2", "2"),
         ]
     )
 
@@ -62,7 +62,7 @@ def test_result_loads_and_ranks(trained: Path, cases: Cases) -> None:
 
 def test_report(trained: Path) -> None:
     report = json.loads((trained / "report.json").read_text())
-    assert report["arguments"]["steps"] == [2, 2, 2, 2]
+    assert report["arguments"]["steps"] == [2] * 5
     assert report["parameters"] <= 3_200_000
     assert {name: [point["step"] for point in curve] for name, curve in report["curves"].items()} == {
         name: [1, 2] for name in reranker.STAGES
@@ -85,7 +85,7 @@ def test_interrupted_and_continued_is_as_uninterrupted(
     with pytest.raises(KeyboardInterrupt):
         recipe(tmp_path, drawings, tiny_checkpoint)
     recipe(tmp_path, drawings, tiny_checkpoint)
-    assert len(steps) == 2 + 1 + 2  # the second step of the decoder once more, and the last stage
+    assert len(steps) == 2 + 1 + 2 + 2  # the second step of the decoder once more, and the last stages
     expected, found = (load_file(folder / "model" / "model.safetensors") for folder in (trained, tmp_path))
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
