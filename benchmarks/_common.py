@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -229,6 +230,21 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
     return str(value)
+
+
+def keeper(result: dict[str, Any], report: dict[str, Any], path: Path | None) -> Callable[..., None]:
+    """Return a function that adds parts to a result, says so, and writes the report that it belongs to.
+
+    A run that is interrupted, as by the end of the time on a machine that was lent, leaves what it has.
+    """
+    started = time.monotonic()
+
+    def keep(**parts: Any) -> None:
+        result.update(parts)
+        write_report(path, report)
+        tqdm.write(f"{time.monotonic() - started:.0f} s: {json.dumps(parts)}", file=sys.stderr)
+
+    return keep
 
 
 def write_report(path: Path | None, report: dict[str, Any]) -> None:

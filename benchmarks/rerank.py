@@ -35,6 +35,7 @@ from ._common import (
     alternate,
     ceilings,
     flops_of,
+    keeper,
     machine,
     parse_arguments,
     peak_device_memory,
@@ -60,14 +61,21 @@ from ._rerank_sides import (
 )
 from ._seeded_phi3 import seeded_phi3_vision
 
+NOTHING_YET = {"first_queries_s": {}, "together": {}, "operations": {}}
+
 SEEDED = "seeded weights were made on the device"
 LOADED = "weights are those of the checkpoint"
 
 
 def measure(
-    n: int, modes: dict[str, dict[str, Any]], vlm: LocalPhi3Vision, cases: Cases, options: Any
-) -> dict[str, Any]:
-    """Measure the baseline and all modes for one number of candidates."""
+    n: int,
+    modes: dict[str, dict[str, Any]],
+    vlm: LocalPhi3Vision,
+    cases: Cases,
+    options: Any,
+    keep: Callable[..., None],
+) -> None:
+    """Measure the baseline and all modes for one number of candidates; ``keep`` each part as it is found."""
     model, device = vlm.load().model, options.device
     common = {"top_n": 3, "window": max(2, n), "max_new_tokens": options.reason_tokens}
     recipe = OriginalRecipe(
@@ -83,11 +91,11 @@ def measure(
             named = name if num_crops == first else f"{name}_{num_crops}_tiles"
             answer[named] = partial(rerank, vlm, num_crops=num_crops, **{**common, **settings})
     # The first call of all finds nothing captured, and libraries that have yet to set themselves up.
-    starting = {
-        name: [timed(partial(call, [cases.next(n)]), device).seconds for _ in range(2)]
-        for name, call in answer.items()
-        if device.type == "cuda" and name != "baseline"
-    }
+    starting: dict[str, list[float]] = {}
+    for name, call in answer.items():
+        if device.type == "cuda" and name != "baseline":
+            starting[name] = [timed(partial(call, [cases.next(n)]), device).seconds for _ in range(2)]
+            keep(first_queries_s=dict(starting))
     warm = partial(rerank, vlm, [cases.next(n)], num_crops=first, **{**common, **MODES["first_token"]})
     flops = flops_of(warm)
     counts: dict[str, dict[str, int]] = {}
@@ -108,12 +116,11 @@ def measure(
     seconds = alternate({name: partial(run, name) for name in answer}, options.repeats, device)
     ceiling = options.ceilings[options.dtype]
     ours = {name: answer[name] for name in modes}
-    return {
-        "candidates": n,
-        "list_tokens": list_tokens(vlm, n),
-        "first_token_tflop": flops / 1e12,
-        "first_token_mfu": flops / seconds["first_token"] / ceiling if "first_token" in seconds else None,
-        "modes": {
+    keep(
+        list_tokens=list_tokens(vlm, n),
+        first_token_tflop=flops / 1e12,
+        first_token_mfu=flops / seconds["first_token"] / ceiling if "first_token" in seconds else None,
+        modes={
             name: {
                 "seconds_per_query": each,
                 "speedup": seconds["baseline"] / each,
@@ -122,24 +129,26 @@ def measure(
             }
             for name, each in seconds.items()
         },
-        "first_queries_s": starting,
-        "bound": {
-            name: bound_of(
-                lambda call=call: call([cases.next(n)]),  # type: ignore[misc]
-                model,
-                device,
-                ceiling=ceiling,
-                speed=options.memory_speed,
-            )
-            for name, call in ours.items()
-        },
-        "together": together(n, ours, cases, options) if options.queries > 1 else {},
-        "operations": {
-            name: costly_operations(lambda call=call: call([cases.next(n)]), device)  # type: ignore[misc]
-            for name, call in ours.items()
-            if options.profile
-        },
-    }
+    )
+    bound: dict[str, Any] = {}
+    for name, call in ours.items():
+        bound[name] = bound_of(
+            lambda call=call: call([cases.next(n)]),  # type: ignore[misc]
+            model,
+            device,
+            ceiling=ceiling,
+            speed=options.memory_speed,
+        )
+        keep(bound=dict(bound))
+    if options.queries > 1:
+        keep(together=together(n, ours, cases, options))
+    if options.profile:
+        keep(
+            operations={
+                name: costly_operations(lambda call=call: call([cases.next(n)]), device)  # type: ignore[misc]
+                for name, call in ours.items()
+            }
+        )
 
 
 def main() -> None:
@@ -206,8 +215,9 @@ def main() -> None:
             modes = {name: MODES[name] for name in options.modes}
             if n > 9 and "first_token" in modes:
                 modes["first_token_windows_of_9"] = {**MODES["first_token"], "window": 9}
-            result = measure(n, modes, vlm, cases, options)
+            result: dict[str, Any] = {"candidates": n, **NOTHING_YET}
             report["results"].append(result)
+            measure(n, modes, vlm, cases, options, keeper(result, report, options.json))
             print_result(result)
         report["peak_rss"] = peak_rss()
     write_report(options.json, report)

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks import _common, milvus_sizes, reasons
 from benchmarks._python_share import without_decoding, without_model
+from benchmarks._common import keeper
 from benchmarks._rerank_sides import panorama
 from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding, load_image
 from llama_index_multimodal_rerank.demo.drawing.looks import Look
@@ -110,6 +111,17 @@ def test_embed_flat(tmp_path: Path) -> None:
     assert flat["peak_rss_at_end"] >= flat["peak_rss_after_first"] > 100e6
     assert flat["growth"] == flat["peak_rss_at_end"] / flat["peak_rss_after_first"]
     assert "peak RSS" in output
+
+
+def test_what_was_measured_is_kept_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result: dict[str, Any] = {"candidates": 9}
+    keep = keeper(result, {"results": [result]}, tmp_path / "report.json")
+    keep(first_queries_s={"listwise": [2.5, 1.5]})
+    assert '{"first_queries_s": {"listwise": [2.5, 1.5]}}' in capsys.readouterr().err
+    kept = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert kept == {"results": [{"candidates": 9, "first_queries_s": {"listwise": [2.5, 1.5]}}]}
+    keep(modes={})
+    assert "modes" in (tmp_path / "report.json").read_text(encoding="utf-8")
 
 
 def test_rerank(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -38,7 +39,8 @@ class BatchProcesses:
     def _make(self, name: str, rng: np.random.Generator) -> Any:
         if self._pool is None:
             raise RuntimeError("the processes run inside a 'with' statement only")
-        return self._pool.submit(_make, name, rng).result()
+        made: bytes = self._pool.submit(_make, name, rng).result()
+        return pickle.loads(made)  # noqa: S301 - by a process of our own
 
     def __enter__(self) -> Self:
         if self.count:
@@ -68,5 +70,6 @@ def _remember(makers: dict[str, MakeBatch]) -> None:
     _makers.update(makers)
 
 
-def _make(name: str, rng: np.random.Generator) -> Any:
-    return _makers[name](rng)
+def _make(name: str, rng: np.random.Generator) -> bytes:
+    # As bytes: torch would hand each tensor over as an open file, which took seconds a batch on one machine.
+    return pickle.dumps(_makers[name](rng))

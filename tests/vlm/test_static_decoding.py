@@ -384,7 +384,8 @@ def test_graphs_give_the_plain_logits_on_a_gpu(
             assert torch.equal(found, bare)
             cosine = torch.cosine_similarity(found.double(), grown.double(), dim=-1)
             assert cosine.min() >= 0.9999
-    assert len(graphs.graphs.graphs) == 3
+    # Of runs of 1 and of 8: these slots have no room for a run of 64.
+    assert {tokens for _, _, tokens in graphs.graphs.graphs} == {1, 8}
     assert [record.getMessage() for record in caplog.records if "not permitted" not in record.msg] == [
         record.getMessage() for record in caplog.records[:1]
     ]
