@@ -18,7 +18,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks import _common, milvus_sizes, reasons
 from benchmarks._python_share import without_decoding, without_model
-from benchmarks._common import keeper
 from benchmarks._rerank_sides import panorama
 from llama_index_multimodal_rerank import ImageText, VisualizedBGEEmbedding, load_image
 from llama_index_multimodal_rerank.demo.drawing.looks import Look
@@ -115,7 +114,7 @@ def test_embed_flat(tmp_path: Path) -> None:
 
 def test_what_was_measured_is_kept_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result: dict[str, Any] = {"candidates": 9}
-    keep = keeper(result, {"results": [result]}, tmp_path / "report.json")
+    keep = _common.keeper(result, {"results": [result]}, tmp_path / "report.json")
     keep(first_queries_s={"listwise": [2.5, 1.5]})
     assert '{"first_queries_s": {"listwise": [2.5, 1.5]}}' in capsys.readouterr().err
     kept = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
