@@ -184,10 +184,17 @@ def open_collection(
     return collection, collection.sync(source.images, show_progress=show_progress, on_progress=on_progress)
 
 
-def connect(source: CollectionSource, choice: ModelChoice | None = None) -> Collection:
+def connect(
+    source: CollectionSource, choice: ModelChoice | None = None, *, models: Models | None = None
+) -> Collection:
     """As :func:`open_collection`, without bringing anything in step: what is there now can be searched.
 
     A collection of a folder, or of the demo, is made if it is not there; it is empty then.
+
+    Args:
+        source: what.
+        choice: which models, as far as that is not left to the collection.
+        models: models that are there already, instead of a choice.
     """
     choice = choice or ModelChoice()
     if source.images is not None and not source.images.expanduser().is_dir():  # before anything is made
@@ -201,8 +208,10 @@ def connect(source: CollectionSource, choice: ModelChoice | None = None) -> Coll
                 f"make it of a folder: multimodal-rerank index FOLDER --uri {source.uri}"
             )
         remembered = _remembered_model(description)
-    embedding = choice.embedding or remembered or (DEMO if source.is_demo else DEFAULT_EMBEDDING)
-    models = Models(embedding, choice)
+    if models is None:
+        default = DEMO if source.is_demo else DEFAULT_EMBEDDING
+        models = Models(choice.embedding or remembered or default, choice)
+    embedding = models.embedding_name
     uri = source.uri or str(default_uri(source.images, embedding))
     store = milvus_store(uri, models.embed_model, collection_name=source.name, token=source.token)
     if remembered is None:

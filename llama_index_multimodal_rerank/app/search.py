@@ -135,6 +135,7 @@ class SearchResult:
         audit_word: the same in a word: ``"clean"``, ``"repaired"`` or ``"not reranked"``.
         seconds: of each stage in order: ``"embedding"`` the query, ``"search"`` in Milvus, ``"loading"`` the
             reranker (once), ``"reranking"``.
+        query: what was looked for, with its vector.
         sheets: the sheets that the model saw, in the order asked, as PNG files; with ``keep_sheets``.
     """
 
@@ -146,6 +147,7 @@ class SearchResult:
     audit: str | None
     audit_word: str | None
     seconds: Mapping[str, float]
+    query: ImageTextQuery = field(repr=False)
     sheets: tuple[bytes, ...] = field(default=(), repr=False)
 
     @property
@@ -155,7 +157,7 @@ class SearchResult:
 
 
 def search(collection: Collection, request: SearchRequest) -> SearchResult:
-    """Search, and rerank if that is asked for. Any number of threads may do so at once.
+    """Retrieve, and rerank if that is asked for. Any number of threads may do so at once.
 
     Args:
         collection: what is searched.
@@ -167,6 +169,14 @@ def search(collection: Collection, request: SearchRequest) -> SearchResult:
         OSError: Milvus, or the reranker, cannot be reached.
         ModelCallError: the reranker gave no answer.
     """
+    return rerank(collection, retrieve(collection, request))
+
+
+def retrieve(collection: Collection, request: SearchRequest) -> SearchResult:
+    """Return what is nearest, whatever strategy the request names; :func:`rerank` goes on from there.
+
+    Arguments and errors as for :func:`search`.
+    """
     seconds: dict[str, float] = {}
     with _timed(seconds, "embedding"):
         query = _embedded_query(collection, request)
@@ -174,27 +184,41 @@ def search(collection: Collection, request: SearchRequest) -> SearchResult:
         retriever = collection.index.as_retriever(similarity_top_k=request.top_k, filters=request.filters)
         found = retriever.retrieve(query)
     places = {hit.node.node_id: place for place, hit in enumerate(found, start=1)}
-    retrieved = _hits(found, places)
-    if request.strategy == "none" or not found:
-        return SearchResult(request, retrieved, None, None, None, None, None, seconds)
+    return SearchResult(request, _hits(found, places), None, None, None, None, None, seconds, query)
+
+
+def rerank(collection: Collection, result: SearchResult) -> SearchResult:
+    """Rerank what was retrieved, as its request says: by no strategy, and of nothing, it stays as it is.
+
+    Args:
+        collection: what was searched.
+        result: of :func:`retrieve`.
+
+    Raises:
+        OSError: the reranker cannot be reached.
+        ModelCallError: it gave no answer.
+    """
+    request, seconds = result.request, dict(result.seconds)
+    if request.strategy == "none" or not result.retrieved:
+        return result
+    found = [NodeWithScore(node=hit.node, score=hit.score) for hit in result.retrieved]
     with _timed(seconds, "loading"):
         collection.models.load_reranker()
     with _sheet_folder(request) as folder:
         reranker = collection.models.reranker(request.strategy, top_n=len(found), save_sheets=folder)
         with _timed(seconds, "reranking"):
-            ranked = reranker.postprocess_nodes(found, query_bundle=query)
+            ranked = reranker.postprocess_nodes(found, query_bundle=result.query)
         sheets = () if folder is None else tuple(path.read_bytes() for path in sorted(folder.iterdir()))
     said = ranked[0].node.metadata
-    return SearchResult(
-        request,
-        retrieved,
-        _hits(ranked, places),
-        said.get("rerank_reason"),
-        said.get("rerank_query_caption"),
-        audit_in_words(said.get("rerank_audit") or {}),
-        audit_word(ranked),
-        seconds,
-        sheets,
+    return replace(
+        result,
+        reranked=_hits(ranked, {hit.id: hit.was for hit in result.retrieved}),
+        reason=said.get("rerank_reason"),
+        caption=said.get("rerank_query_caption"),
+        audit=audit_in_words(said.get("rerank_audit") or {}),
+        audit_word=audit_word(ranked),
+        seconds=seconds,
+        sheets=sheets,
     )
 
 

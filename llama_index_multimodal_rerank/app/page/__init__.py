@@ -29,15 +29,13 @@ class NoGradioError(ImportError):
 def page_running(
     collection: Collection,
     *,
-    choice: ModelChoice | None = None,
     port: int | None = None,
     open_browser: bool = False,
 ) -> Iterator[str]:
     """Have the page up, on this machine alone, while a ``with`` block runs.
 
     Args:
-        collection: what is searched; more can be indexed on the page.
-        choice: how its models were chosen.
+        collection: what is searched; more can be indexed on the page, with its models.
         port: TCP port. Default: the first free one from 7860 on.
         open_browser: open it in the browser, too.
 
@@ -54,7 +52,7 @@ def page_running(
     from .server import start, upload_folder
 
     with upload_folder() as uploads:
-        collections = OpenCollections(collection, choice)
+        collections = OpenCollections(collection)
         page = build_page(collections, uploads)
         try:
             yield start(page, port=port, open_browser=open_browser)
@@ -87,7 +85,7 @@ def launch(
     _find_gradio()
     collection, _ = open_collection(source, choice, show_progress=True)
     try:
-        with page_running(collection, choice=choice, port=port, open_browser=open_browser) as address:
+        with page_running(collection, port=port, open_browser=open_browser) as address:
             print(f"The page is at {address} - for this machine alone. Ctrl-C ends it.", flush=True)  # noqa: T201
             _wait_for_the_end()
     finally:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
-
-from llama_index.core import VectorStoreIndex
 
 from ...milvus.folder_sync import FolderSync
 from ..collections import Collection, CollectionSource, OnProgress, connect
-from ..models import ModelChoice
 from .filter_panel import FilterPanel
 
 
@@ -18,13 +14,11 @@ class OpenCollections:
     """Collections by their titles, each with what it can be filtered by. Threads may share it.
 
     Args:
-        first: is there from the beginning.
-        choice: how the first one's models were chosen; collections made here use the same models.
+        first: is there from the beginning; collections made here use its models.
     """
 
-    def __init__(self, first: Collection, choice: ModelChoice | None = None) -> None:
+    def __init__(self, first: Collection) -> None:
         self._first = first
-        self._choice = choice or ModelChoice()
         self._lock = threading.Lock()
         self._open = {first.title: (first, FilterPanel.of(first.fields()))}
 
@@ -74,7 +68,7 @@ class OpenCollections:
         folder = folder.expanduser().resolve()
         with self._lock:  # one after the other: they may mean the same file
             known = self._of_folder(folder)
-            collection = known or self._connect(folder)
+            collection = known or connect(CollectionSource(images=folder), models=self._first.models)
             done = collection.sync(folder, on_progress=on_progress)
             if known is None and not done.pictures:
                 collection.close()
@@ -88,14 +82,6 @@ class OpenCollections:
             if images is not None and images.expanduser().resolve() == folder:
                 return collection
         return None
-
-    def _connect(self, folder: Path) -> Collection:
-        """Open the folder's collection with the models that are loaded already."""
-        models = self._first.models
-        choice = replace(self._choice, embedding=models.embedding_name, reranker=models.reranker_name)
-        opened = connect(CollectionSource(images=folder), choice)
-        index = VectorStoreIndex.from_vector_store(opened.store, embed_model=models.embed_model)
-        return replace(opened, models=models, index=index)
 
     def close(self) -> None:
         """Let go of all but the first, which was not opened here."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ...images.access import DEFAULT_ACCESS
 from ..collections import Collection
-from ..search import Hit, SearchRequest, SearchResult, search, search_sides
+from ..search import Hit, SearchRequest, SearchResult, rerank, retrieve, search_sides
 from .cards import CardList, cards_of, render_lists
 from .markup import render
 
@@ -50,12 +50,12 @@ def search_in_steps(collection: Collection, request: SearchRequest) -> Iterator[
     Raises:
         Exception: as :func:`..search.search`.
     """
-    first = search(collection, replace(request, strategy="none"))
-    result, screen = first, _screen(first, waiting=request.strategy != "none" and bool(first.retrieved))
+    first = retrieve(collection, replace(request, keep_sheets=True))
+    waiting = request.strategy != "none" and bool(first.retrieved)
+    screen = _screen(first, waiting=waiting)
     yield screen
-    if request.strategy != "none" and first.retrieved:
-        result = search(collection, replace(request, keep_sheets=True))
-        screen = _screen(result)
+    if waiting:
+        screen = _screen(rerank(collection, first))
         yield screen
     yield _with_comparison(screen, collection, request, first)
 

@@ -57,6 +57,15 @@ def test_a_composed_search(products: Collection, leopard: Path) -> None:
     assert [hit.file for hit in third.hits["reranked"]] == reranked
 
 
+def test_the_early_list_is_reranked_and_not_retrieved_again(
+    products: Collection, leopard: Path, embedded: list[int]
+) -> None:
+    request = SearchRequest("a phone case with this", leopard.read_bytes(), strategy="first_token")
+    steps = search_in_steps(products, request)
+    next(steps), next(steps)
+    assert embedded == [1]
+
+
 @pytest.mark.parametrize(
     ("words", "with_picture", "said"), [("a red mug", False, "words"), ("", True, "a picture")]
 )
