@@ -37,7 +37,7 @@ FIRST = "#1"
 
 _SURFACES = {SURFACE_WORDS[surface][0]: surface for surface in SURFACES}
 _REASON = re.compile(
-    r"(?P<place>.{1,20}?) fits best: an? "
+    r"(?P<place>.{1,20}?) fits best: the "
     rf"(?:(?P<colour>{'|'.join(COLOURS)}) )?(?P<kind>{'|'.join(KINDS)})"
     rf"(?: with (?P<surface>{'|'.join(_SURFACES)}))?\."
 )

@@ -34,7 +34,7 @@ from .vision import Pixels, Shown
 EXPLAINED = 0.5
 """Share of rankings with a reason."""
 
-ANY_ORDER = 0.4
+ANY_ORDER = 0.2
 """Share of these whose list is in any order: a reason is about the first that was written, be it good or not.
 They teach nothing about ranking."""
 
@@ -110,7 +110,12 @@ class Questions:
         self.digits: list[int] = tokenizer.convert_tokens_to_ids([str(label) for label in range(1, 10)])
 
     def rankings(
-        self, groups: Sequence[Sequence[Case]], told: Callable[[Case], str | None], rng: np.random.Generator
+        self,
+        groups: Sequence[Sequence[Case]],
+        told: Callable[[Case], str | None],
+        rng: np.random.Generator,
+        *,
+        hiding: float = 0.0,
     ) -> QuestionBatch:
         """Ask for rankings, a part of them with a reason.
 
@@ -118,15 +123,19 @@ class Questions:
             groups: cases that share a sheet, equally many for each.
             told: the caption that a prompt tells.
             rng: random numbers.
+            hiding: share of sheets whose pictures hide their outline or surface at times: a reason has to
+                make do with what was asked for then, and nothing is taught about ranking.
         """
         shown = Shown(self.cases)
         texts, answers, orders, in_order = [], [], [], []
         for group in groups:
-            shown.add_sheet(group[0], rng)
+            hide = bool(rng.random() < hiding)
+            shown.add_sheet(group[0], rng, hide=hide)
             for case in group:
-                explain = bool(rng.random() < EXPLAINED)
-                in_order.append(not explain or bool(rng.random() >= ANY_ORDER))
-                order = (best_order if in_order[-1] else any_order)(case, rng)
+                explain = hide or bool(rng.random() < EXPLAINED)
+                best_first = hide or not explain or bool(rng.random() >= ANY_ORDER)
+                order = (best_order if best_first else any_order)(case, rng)
+                in_order.append(best_first and not hide)
                 texts.append(rank_prompt(case.query, len(case.looks), caption=told(case), explain=explain))
                 answers.append(rank_answer(order) + (reason_answer(case, order[0]) if explain else ""))
                 orders.append(order)
@@ -218,7 +227,13 @@ class Questions:
 
 
 def question_batch(
-    questions: Questions, sheets: int, prompts: int, captions: int, rng: np.random.Generator
+    questions: Questions,
+    sheets: int,
+    prompts: int,
+    captions: int,
+    rng: np.random.Generator,
+    *,
+    hiding: float = 0.0,
 ) -> list[QuestionBatch]:
     """Make a batch of rankings and captions with random cases.
 
@@ -228,11 +243,12 @@ def question_batch(
         prompts: different queries about each.
         captions: number of captions.
         rng: random numbers.
+        hiding: see :meth:`Questions.rankings`.
     """
     n = some_count(rng)  # the same for all: little padding
     groups = [questions.cases.draw_group(rng, n, prompts) for _ in range(sheets)]
     return [
-        questions.rankings(groups, partial(told_caption, rng=rng), rng),
+        questions.rankings(groups, partial(told_caption, rng=rng), rng, hiding=hiding),
         caption_batch(questions, captions, rng),
     ]
 

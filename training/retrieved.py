@@ -20,6 +20,10 @@ QUERIES_PER_CATALOGUE = 50
 COLOURED = 0.4
 """Share of queries that ask for a colour, twice what is drawn: comparing colours had the least practice."""
 
+HIDING = 0.4
+"""Share of sheets with pictures that hide something, where reasons are taught: held-out pairs are seen less
+well than training pictures are otherwise."""
+
 _TRIES = 100
 """To find such a query: a handful of lists may hold none."""
 
@@ -84,12 +88,17 @@ def explained_batch(
 ) -> list[QuestionBatch]:
     """Make a batch of rankings of retrieved lists, or as often one of several about a sheet."""
     if rng.random() < 1 / 2:
-        return retrieved_batch(questions, lists, 2 * sheets, rng)
-    return question_batch(questions, sheets, prompts, 1, rng)
+        return retrieved_batch(questions, lists, 2 * sheets, rng, hiding=HIDING)
+    return question_batch(questions, sheets, prompts, 1, rng, hiding=HIDING)
 
 
 def retrieved_batch(
-    questions: Questions, lists: RetrievedLists, count: int, rng: np.random.Generator
+    questions: Questions,
+    lists: RetrievedLists,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    hiding: float = 0.0,
 ) -> list[QuestionBatch]:
     """Make a batch of rankings of retrieved lists, half in random order, with captions beside them."""
     cases = []
@@ -110,6 +119,6 @@ def retrieved_batch(
         cases.append(case)
     groups = [[case] for case in cases]
     return [
-        questions.rankings(groups, partial(told_caption, rng=rng), rng),
+        questions.rankings(groups, partial(told_caption, rng=rng), rng, hiding=hiding),
         caption_batch(questions, max(1, count // 4), rng),
     ]

@@ -177,9 +177,9 @@ def make_query(
     text = _pick(_WORDINGS[family][int(unseen_wording)], rng)
     filled = text.format(
         kind=(kind := _pick(KIND_WORDS[target.kind], rng)),
-        a_kind=with_article(kind),
+        a_kind=_with_article(kind),
         colour=target.colour,
-        a_colour=with_article(target.colour),
+        a_colour=_with_article(target.colour),
         surface=_pick(SURFACE_WORDS[target.surface], rng),
     )
     colour = target.colour if "colour}" in text else None
@@ -208,7 +208,7 @@ def describe(picture: Look | str) -> str:
     """Say in a few words what a query picture shows, as the demo's reranker was taught to."""
     if isinstance(picture, str):
         return SOURCES[picture]
-    return f"{with_article(picture.colour)} {picture.kind} with {SURFACE_WORDS[picture.surface][0]}"
+    return f"{_with_article(picture.colour)} {picture.kind} with {SURFACE_WORDS[picture.surface][0]}"
 
 
 def all_wordings() -> list[str]:
@@ -216,8 +216,7 @@ def all_wordings() -> list[str]:
     return [text for trained, kept in _WORDINGS.values() for text in (*trained, *kept) if text]
 
 
-def with_article(noun: str) -> str:
-    """Put "a" or "an" before a noun."""
+def _with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from llama_index_multimodal_rerank.demo.drawing.looks import HELD_OUT
+from llama_index_multimodal_rerank.demo.queries import SURFACE_WORDS, DemoQuery, describe
 from training.decoder import DecoderProbe
 from training.held_out_words import HeldOutWords
 from training.pictures import NONE
 from training.pointing import FIT_AFTER, Pointing
 from training.questions import TELLING, QuestionBatch, Questions, question_batch
-from training.rerank_cases import Cases
+from training.rerank_cases import Cases, looks_of
+from training.sheets import Pick
 from training.tiny_phi3_vision import make_model
 from training.vision import VisionProbe
 
@@ -40,16 +42,16 @@ def test_words_that_lead_to_held_out_pairs_alone() -> None:
 
 
 @pytest.fixture(scope="module")
-def asked(cases: Cases) -> tuple[Questions, QuestionBatch, QuestionBatch]:
+def asked(cases: Cases) -> tuple[Questions, QuestionBatch]:
     _, processor = make_model()
     questions = Questions(cases, processor)
-    return (questions, *question_batch(questions, 6, 4, 3, np.random.default_rng(0)))
+    return questions, question_batch(questions, 6, 4, 1, np.random.default_rng(2))[0]
 
 
 def test_a_reason_is_about_the_first_that_was_written(
-    asked: tuple[Questions, QuestionBatch, QuestionBatch],
+    asked: tuple[Questions, QuestionBatch],
 ) -> None:
-    questions, rankings, _ = asked
+    questions, rankings = asked
     decode = questions.processor.tokenizer.decode
     explained = rankings.reason_at >= 0
     assert 6 < int(explained.sum()) < 18  # half of 24
@@ -61,8 +63,7 @@ def test_a_reason_is_about_the_first_that_was_written(
             continue
         first = rankings.orders[row][0]
         kind = case.looks[first].kind
-        article = "an" if kind == "umbrella" else "a"
-        assert said == f"]\nReason: [{first + 1}] fits best: {article} {kind}.<|end|>"
+        assert said == f"]\nReason: [{first + 1}] fits best: the {kind}.<|end|>"
         at = int(rankings.reason_at[row])
         assert decode(rankings.ids[row, at : at + 2]).strip() == f"[{first + 1}"
         telling = rankings.weights[row] == TELLING
@@ -72,22 +73,29 @@ def test_a_reason_is_about_the_first_that_was_written(
     assert not in_order.all()
 
 
-def test_captions_tell_kind_and_surface(asked: tuple[Questions, QuestionBatch, QuestionBatch]) -> None:
-    questions, _, captions = asked
-    decode = questions.processor.tokenizer.decode
-    for row in range(3):
-        told = decode(captions.text[row][captions.weights[row] == TELLING])
+def test_captions_tell_kind_and_surface(cases: Cases) -> None:
+    _, processor = make_model()
+    looks = looks_of(cases.asked)[:4]
+    queries = [DemoQuery("image", "", look, look.kind, look.surface, None) for look in looks]
+    queries.append(DemoQuery("pattern", "a mug with this", "waves", "mug", "waves", None))
+    pictures = [*(Pick(cases.asked, place) for place in range(4)), Pick(cases.sources, 0)]
+    captions = Questions(cases, processor).captions(pictures, queries)
+    decode = processor.tokenizer.decode
+    for row, query in enumerate(queries):
         whole = decode(captions.text[row][captions.text[row] != NONE])
-        assert told == "" or (" with " in told and whole.endswith(f"{told}<|end|>"))
-    assert len(captions.barred)
-    for row, place, _ in captions.barred.tolist():
+        assert whole == f"{describe(query.picture)}.<|end|>"
+        told = decode(captions.text[row][captions.weights[row] == TELLING])
+        assert told == ("" if row == 4 else f" {query.kind} with {SURFACE_WORDS[query.surface][0]}.")
+    assert set(captions.barred[:, 0].tolist()) == {0, 1, 2, 3}
+    for row, place, token in captions.barred.tolist():
         assert captions.weights[row, place] == TELLING
+        assert captions.text[row, place] != token
 
 
 def test_lists_in_any_order_teach_nothing_about_ranking(
-    cases: Cases, asked: tuple[Questions, QuestionBatch, QuestionBatch]
+    cases: Cases, asked: tuple[Questions, QuestionBatch]
 ) -> None:
-    questions, rankings, _ = asked
+    questions, rankings = asked
     model, _ = make_model()
     student = DecoderProbe(model, VisionProbe(model), questions.digits)
     with torch.no_grad():
@@ -106,10 +114,10 @@ def test_lists_in_any_order_teach_nothing_about_ranking(
 
 
 def test_reasons_look_at_the_label_that_the_list_begins_with(
-    asked: tuple[Questions, QuestionBatch, QuestionBatch],
+    asked: tuple[Questions, QuestionBatch],
 ) -> None:
     """A model that already does so has nothing to learn from it."""
-    questions, rankings, _ = asked
+    questions, rankings = asked
     model, _ = make_model()
     student = DecoderProbe(model, VisionProbe(model), questions.digits)
     with torch.no_grad():
@@ -133,3 +141,18 @@ def test_reasons_look_at_the_label_that_the_list_begins_with(
     for row, targets in zip(rows.tolist(), wanted, strict=True):
         label = int(targets.nonzero()[0]) - prefix
         assert label == rankings.listed[row, rankings.orders[row][0]]
+
+
+def test_sheets_that_hide_something_teach_reasons_alone(cases: Cases) -> None:
+    _, processor = make_model()
+    questions = Questions(cases, processor)
+    plain, hiding = (
+        question_batch(questions, 4, 3, 1, np.random.default_rng(3), hiding=share)[0] for share in (0.0, 1.0)
+    )
+    assert (plain.pixels.labels[:, :2] == NONE).sum() <= 4  # the source of a pattern has no kind, if any
+    hidden = (hiding.pixels.labels[:, :2] == NONE).any(1).float().mean()
+    assert 0.15 < hidden < 0.6  # 35 of 100, and sources
+    assert (hiding.reason_at >= 0).all()
+    assert not hiding.sorted.any()
+    for case, order in zip(hiding.cases, hiding.orders, strict=True):
+        assert [case.tiers[label] for label in order] == sorted(case.tiers, reverse=True)
