@@ -34,7 +34,7 @@ from .vision import Pixels, Shown
 EXPLAINED = 0.5
 """Share of rankings with a reason."""
 
-ANY_ORDER = 0.2
+ANY_ORDER = 0.1
 """Share of these whose list is in any order: a reason is about the first that was written, be it good or not.
 They teach nothing about ranking."""
 
@@ -123,14 +123,16 @@ class Questions:
             groups: cases that share a sheet, equally many for each.
             told: the caption that a prompt tells.
             rng: random numbers.
-            hiding: share of sheets whose pictures hide their outline or surface at times: a reason has to
-                make do with what was asked for then, and nothing is taught about ranking.
+            hiding: share of sheets on which things of no kind stand in for some candidates, and others hide
+                their outline: a reason has to make do with what was asked for then, and nothing is taught
+                about ranking.
         """
         shown = Shown(self.cases)
         texts, answers, orders, in_order = [], [], [], []
         for group in groups:
             hide = bool(rng.random() < hiding)
-            shown.add_sheet(group[0], rng, hide=hide)
+            first = self.cases.with_things(group[0], rng) if hide else group[0]
+            shown.add_sheet(first, rng, hide=hide)
             for case in group:
                 explain = hide or bool(rng.random() < EXPLAINED)
                 best_first = hide or not explain or bool(rng.random() >= ANY_ORDER)

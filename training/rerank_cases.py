@@ -92,7 +92,8 @@ class Cases:
         products: candidates.
         asked: products that queries show.
         sources: sources of surfaces that queries show.
-        distractors: pictures that stand in for candidates where only seeing is learnt.
+        distractors: pictures that stand in for candidates where only seeing is learnt: things of no kind,
+            and products in patterns without a name.
     """
 
     def __init__(self, products: Drawn, asked: Drawn, sources: Drawn, distractors: Sequence[Drawn]) -> None:
@@ -170,12 +171,20 @@ class Cases:
                 query = replace(make_query(family, target, rng), picture=shown)
                 return replace(case, query=query)
 
+    def with_things(self, case: Case, rng: np.random.Generator) -> Case:
+        """Put things of no kind in the place of some candidates; ``looks`` stays as it was."""
+        return self._with(self.distractors[:1], case, rng)
+
     def with_distractors(self, case: Case, rng: np.random.Generator) -> Case:
         """Put distractors in the place of some candidates; what these show is no longer in ``looks``."""
+        return self._with(self.distractors, case, rng)
+
+    @staticmethod
+    def _with(strangers: Sequence[Drawn], case: Case, rng: np.random.Generator) -> Case:
         candidates = list(case.candidates)
         for place in range(len(candidates)):
             if rng.random() < STRANGERS:
-                drawn = self.distractors[int(rng.integers(len(self.distractors)))]
+                drawn = strangers[int(rng.integers(len(strangers)))]
                 candidates[place] = Pick(drawn, int(rng.integers(len(drawn))))
         return replace(case, candidates=tuple(candidates))
 

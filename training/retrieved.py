@@ -20,9 +20,9 @@ QUERIES_PER_CATALOGUE = 50
 COLOURED = 0.4
 """Share of queries that ask for a colour, twice what is drawn: comparing colours had the least practice."""
 
-HIDING = 0.4
-"""Share of sheets with pictures that hide something, where reasons are taught: held-out pairs are seen less
-well than training pictures are otherwise."""
+HIDING = 0.5
+"""Share of sheets that hide kinds, where reasons are taught: held-out pairs are seen less well than training
+pictures are otherwise."""
 
 _TRIES = 100
 """To find such a query: a handful of lists may hold none."""
