@@ -99,6 +99,9 @@ class LiteMilvusClient(NodeMilvusClient):
     So it flushes before the first search after a write, which costs less than flushing after
     every inserted batch.
 
+    Lite's upsert keeps what a row had and the new one has not, so filters would find rows by metadata that they
+    have no more. Its insert replaces a row of the same id, as a server's upsert does.
+
     Lite refuses ``drop_ratio_search``, a hint that trades accuracy for speed, and that
     MilvusVectorStore sends with every sparse search. So it is left out.
 
@@ -140,8 +143,12 @@ class LiteMilvusClient(NodeMilvusClient):
         return self._write(super().insert, collection_name, *args, **kwargs)
 
     def upsert(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        """As ``MilvusClient.upsert``."""
-        return self._write(super().upsert, collection_name, *args, **kwargs)
+        """As ``MilvusClient.upsert``, which replaces rows whole unless ``partial_update`` is set."""
+        if kwargs.get("partial_update") or kwargs.get("field_ops"):
+            return self._write(super().upsert, collection_name, *args, **kwargs)
+        kwargs = {key: value for key, value in kwargs.items() if key not in ("partial_update", "field_ops")}
+        done = dict(self._write(super().insert, collection_name, *args, **kwargs))
+        return {"upsert_count": done.pop("insert_count"), **done}
 
     def delete(self, *args: Any, **kwargs: Any) -> Any:
         """As ``MilvusClient.delete``."""

@@ -22,3 +22,18 @@ def test_lite_cannot_look_into_lists_under_any_key(place: Place, key: str) -> No
     store.add([make_node("a", {key: ["red"]})])
     with pytest.raises(ValueError, match=r"CONTAINS: Milvus Lite .*keys of letters, digits and underscores"):
         found(store, filters=one_filter(key, "red", FilterOperator.CONTAINS))
+
+
+def test_a_partial_upsert_keeps_the_rest_of_a_row(place: Place) -> None:
+    store = open_place(place)
+    store.add([make_node("a", {"price": 12, "kind": "mug"})])
+    done = store.client.upsert(store.collection_name, [{"id": "a", "price": 30}], partial_update=True)
+    assert (done["upsert_count"], done["ids"]) == (1, ["a"])
+    assert found(store, filters=one_filter("price", 20, FilterOperator.GT)) == ["a"]
+    assert found(store, filters=one_filter("kind", "mug")) == ["a"]
+    whole = store.client.query(store.collection_name, ids=["a"], output_fields=["*"])
+    done = store.client.upsert(
+        store.collection_name, [{key: value for key, value in whole[0].items() if key != "kind"}]
+    )
+    assert (done["upsert_count"], done["ids"]) == (1, ["a"])
+    assert found(store, filters=one_filter("kind", "mug")) == []

@@ -459,3 +459,20 @@ def test_nodes_keep_the_metadata_that_filters_take_for_missing(
     milvus, _ = both
     for number, metadata in enumerate(METADATA):
         assert milvus.get_nodes([f"n{number}"])[0].metadata == metadata
+
+
+@pytest.mark.parametrize("gone", [{}, {"price": None, "tags": []}])
+def test_metadata_that_a_node_has_no_more_is_found_no_more(place: Place, gone: dict[str, Any]) -> None:
+    store = open_place(place)
+    store.add([make_node("a", {"price": 12, "tags": ["new"], "kind": "mug"}), make_node("b", {"price": 13})])
+    store.add([make_node("a", {**gone, "kind": "cup"})])
+
+    def check(store: MilvusVectorStore) -> None:
+        assert found(store, filters=one_filter("price", 20, FilterOperator.LT)) == ["b"]
+        assert found(store, filters=one_filter("price", None, FilterOperator.IS_EMPTY)) == ["a"]
+        assert found(store, filters=one_filter("tags", "new", FilterOperator.CONTAINS)) == []
+        assert found(store, filters=one_filter("kind", "cup")) == ["a"]
+
+    check(store)
+    store.client.close()
+    check(open_place(place))
