@@ -13,6 +13,7 @@ from llama_index.core.schema import BaseNode, MetadataMode
 
 from ..data.folders import NOT_A_PICTURE, ImageNodeList, SkippedImage, load_image_nodes
 from ..data.listing import LINKED_FOLDER
+from ..schema.image_node import FILE_FACTS
 from ..schema.image_text import IMAGE_DIGEST_KEY
 from ..schema.nodes import ImageTextNode
 
@@ -100,6 +101,8 @@ def sync_folder(
     store to keep beside it, and a run that was interrupted is taken up where it ended. Rows of pictures
     outside of the folder are left alone.
 
+    Captions and metadata that rows have stay as long as ``text`` and ``metadata`` tell nothing else.
+
     A picture that cannot be read is left out and named. If it was indexed before, its row is kept: a disk
     that is not there for a moment must not cost the index.
 
@@ -133,8 +136,9 @@ def sync_folder(
         embed_model: the model that the store was opened with.
         recursive: as :func:`load_image_nodes`.
         glob: as :func:`load_image_nodes`; rows of the folder that do not match any more are deleted.
-        text: as :func:`load_image_nodes`.
-        metadata: as :func:`load_image_nodes`.
+        text: as :func:`load_image_nodes`. Default: the captions that rows have; new pictures have none.
+        metadata: as :func:`load_image_nodes`; it takes the place of what rows have, so ``{}`` removes that.
+            Default: what rows have; new pictures have none.
         batch_size: pictures that are embedded and written together; an interrupted run keeps all but the
             last so many. Default: 16, and up to 256 on fast machines.
         show_progress: show progress bars.
@@ -155,16 +159,17 @@ def sync_folder(
         raise NotADirectoryError(f"not a folder: {str(root)!r}")
     report = on_progress or (lambda progress: None)
     report(SyncProgress("reading", 0, 0))
+    stored = {node.node_id: node for node in store.all_nodes() if _is_below(_path(node), root)}
+    by_path = {_path(node): node for node in stored.values()}
     found = load_image_nodes(
         root,
         recursive=recursive,
         glob=glob,
-        text=text,
-        metadata=metadata,
+        text=text or (lambda path: _caption(by_path.get(str(path)))),
+        metadata=(lambda path: _told(by_path.get(str(path)))) if metadata is None else metadata,
         on_error="skip",
         show_progress=show_progress,
     )
-    stored = {node.node_id: node for node in store.all_nodes() if _is_below(_path(node), root)}
     if not found and stored:
         raise ValueError(
             f"no picture is in {str(root)!r} now, and the collection holds {len(stored)} from there: nothing "
@@ -268,8 +273,15 @@ def _embeds_alike(node: BaseNode, stored: BaseNode | None) -> bool:
     )
 
 
-def _caption(node: BaseNode) -> str:
-    return node.get_content(MetadataMode.NONE)
+def _caption(node: BaseNode | None) -> str:
+    return "" if node is None else node.get_content(MetadataMode.NONE)
+
+
+def _told(node: BaseNode | None) -> dict[str, Any]:
+    """Return the metadata of a row that is not read from the picture's file."""
+    if node is None:
+        return {}
+    return {key: value for key, value in node.metadata.items() if key not in FILE_FACTS}
 
 
 def _path(node: BaseNode) -> str:

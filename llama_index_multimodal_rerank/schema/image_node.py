@@ -21,6 +21,17 @@ from .values import check_text, storable_metadata, surrogate_position
 if TYPE_CHECKING:
     from ..images.sources import ImageSource
 
+FILE_FACTS = (
+    "file_path",
+    "file_name",
+    "file_type",
+    "file_size",
+    "image_width",
+    "image_height",
+    IMAGE_DIGEST_KEY,
+)
+"""Keys of the metadata that is read from a picture's file."""
+
 
 def image_node(
     image: ImageSource,
@@ -94,15 +105,8 @@ def _node_from_path(
     path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (Path's raises for unknown users)
     check_name(path)
     data, info, digest = access.check(path)
-    facts = {
-        "file_path": str(path),
-        "file_name": path.name,
-        "file_type": info.mimetype,
-        "file_size": len(data),
-        "image_width": info.width,
-        "image_height": info.height,
-        IMAGE_DIGEST_KEY: digest,
-    }
+    values = (str(path), path.name, info.mimetype, len(data), info.width, info.height, digest)
+    facts = dict(zip(FILE_FACTS, values, strict=True))
     default_id = default_node_id(path)
     place = {"image_path": str(path), "image_mimetype": info.mimetype}
     return _build_node(id_ or default_id, text, facts, metadata, place)

@@ -88,6 +88,40 @@ def test_captions_and_metadata_are_compared_too(
     assert (titled.embedded, titled.unchanged) == (6, 0)
 
 
+def test_what_was_told_of_pictures_stays_where_nothing_is_told_now(
+    store: QuotingMilvusVectorStore,
+    embed_model: VisualizedBGEEmbedding,
+    pictures: list[Path],
+    embedded: list[int],
+) -> None:
+    folder = pictures[0].parent
+
+    def told() -> dict[str, tuple[str, object, object]]:
+        return {
+            node.metadata["file_name"]: (node.get_content(), node.metadata.get("price"), node.metadata["file_size"])
+            for node in store.all_nodes()
+        }
+
+    sync_folder(folder, store, embed_model, text=lambda path: path.stem, metadata={"price": 5})
+    before = told()
+    again = sync_folder(folder, store, embed_model)
+    assert (again.embedded, again.updated, again.unchanged) == (0, (), 6)
+    assert told() == before
+    draw_picture(81, size=(90, 90)).save(pictures[1])  # drawn anew
+    draw_picture(82).save(folder / "new.png")
+    assert (sync_folder(folder, store, embed_model).embedded, sum(embedded)) == (2, 8)
+    size = pictures[1].stat().st_size
+    assert size != before[pictures[1].name][2]
+    new = {"new.png": ("", None, (folder / "new.png").stat().st_size)}
+    assert told() == {**before, pictures[1].name: (pictures[1].stem, 5, size), **new}
+    cheaper = sync_folder(folder, store, embed_model, metadata={"price": 4})  # captions stay
+    assert (len(cheaper.updated), cheaper.embedded) == (7, 0)
+    assert {caption for caption, _, _ in told().values()} == {"", *(path.stem for path in pictures)}
+    gone = sync_folder(folder, store, embed_model, text=lambda path: "", metadata={})
+    assert (gone.embedded, gone.unchanged) == (6, 0)
+    assert {(caption, price) for caption, price, _ in told().values()} == {("", None)}
+
+
 def test_other_folders_of_the_collection_are_left_alone(
     store: QuotingMilvusVectorStore,
     embed_model: VisualizedBGEEmbedding,
