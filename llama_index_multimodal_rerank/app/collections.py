@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,6 +45,10 @@ OnProgress = Callable[[SyncProgress], None]
 
 class NoCollectionError(ValueError):
     """There is no collection where one is to be searched."""
+
+
+class NoPicturesError(ValueError):
+    """There is no picture in a folder that was to be indexed."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,12 @@ class Collection:
         """Bring the collection in step with a folder; see :func:`.sync_folder`.
 
         Searches go on meanwhile, and find what is there by then.
+
+        Raises:
+            NoPicturesError: the folder has no picture that can be read.
+            Exception: as :func:`.sync_folder`.
         """
-        return sync_folder(
+        done = sync_folder(
             folder,
             self.store,
             self.models.embed_model,
@@ -115,6 +124,9 @@ class Collection:
             on_progress=on_progress,
             **kwargs,
         )
+        if not done.pictures:
+            raise NoPicturesError(f"no picture was found in {str(folder)!r}{_unreadable(done)}")
+        return done
 
     def fields(self) -> tuple[MetadataField, ...]:
         """Return the metadata that can be filtered by."""
@@ -164,24 +176,31 @@ def open_collection(
         NoCollectionError: there is no collection at ``uri``, and no folder to make one of.
         EmbeddingMismatchError: the collection was filled by another model; a ValueError.
         FileNotFoundError: there is no such folder.
+        NoPicturesError: the folder has no picture.
         OSError: Milvus, or a model, cannot be reached.
         ValueError: a name or an address is not usable.
     """
     collection = connect(source, choice)
+    try:
+        return collection, _synced(collection, show_progress=show_progress, on_progress=on_progress)
+    except BaseException:
+        collection.close()
+        raise
+
+
+def _synced(collection: Collection, **progress: Any) -> FolderSync | None:
+    source = collection.source
     if source.is_demo:
         folder = _cache() / "demo-catalogue"
-        shown = {each.path.name: each.look for each in draw_catalogue(folder, show_progress=show_progress)}
+        drawn = draw_catalogue(folder, show_progress=progress["show_progress"])
+        shown = {each.path.name: each.look for each in drawn}
 
         def describe(path: Path) -> dict[str, Any]:
             look = shown[path.name]
             return {"title": str(look), "kind": look.kind, "surface": look.surface, "colour": look.colour}
 
-        return collection, collection.sync(
-            folder, show_progress=show_progress, on_progress=on_progress, metadata=describe
-        )
-    if source.images is None:
-        return collection, None
-    return collection, collection.sync(source.images, show_progress=show_progress, on_progress=on_progress)
+        return collection.sync(folder, metadata=describe, **progress)
+    return None if source.images is None else collection.sync(source.images, **progress)
 
 
 def connect(
@@ -197,7 +216,7 @@ def connect(
         models: models that are there already, instead of a choice.
     """
     choice = choice or ModelChoice()
-    if source.images is not None and not source.images.expanduser().is_dir():  # before anything is made
+    if source.images is not None and not folder_path(source.images).is_dir():  # before anything is made
         raise FileNotFoundError(f"no such folder: {str(source.images)!r}")
     remembered = None
     if source.uri is not None:
@@ -230,10 +249,27 @@ def default_uri(folder: Path | None, embedding: str) -> Path:
     if folder is None:
         place, name = "", "demo"
     else:
-        place = str(folder.expanduser().resolve())
+        place = str(folder_path(folder))
         name = re.sub(r"[^A-Za-z0-9-]+", "-", Path(place).name).strip("-")[:40] or "pictures"
     digest = hashlib.sha256(f"{place}\0{_lasting(embedding)}".encode("utf-8", "surrogatepass")).hexdigest()
     return _cache() / f"{name}-{digest[:12]}.db"
+
+
+def folder_path(folder: str | os.PathLike[str]) -> Path:
+    """Return a folder's path from the root on, as collections know it: links are not resolved.
+
+    Rows are known by the paths of their pictures, so a folder by another name is another folder.
+    """
+    return Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111 (as sync_folder; Path's raise)
+
+
+def _unreadable(done: FolderSync) -> str:
+    bad = done.unreadable
+    if not bad:
+        return ""
+    files = "1 file" if len(bad) == 1 else f"{len(bad)} files"
+    more = ", and others" if len(bad) > 1 else ""
+    return f"; {files} cannot be read: {Path(bad[0].path).name} ({bad[0].reason}){more}"
 
 
 def _cache() -> Path:

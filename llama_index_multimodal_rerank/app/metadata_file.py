@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -65,7 +66,10 @@ def read_metadata_file(path: str | os.PathLike[str]) -> MetadataFile:
         for number, row in _csv_rows(lines) if path.suffix.lower() == ".csv" else _json_rows(lines):
             name = row.pop(FILE_KEY, None)
             if not isinstance(name, str) or not name:
-                raise _LineError(number, f"{_HELP}; there is no {FILE_KEY!r}")
+                known = ", ".join(row) or "none"
+                raise _LineError(number, f"{_HELP}; there is no {FILE_KEY!r}, there are: {known}")
+            if os.path.isabs(name) or ".." in PurePosixPath(name).parts:  # noqa: PTH117 (a name, not a file)
+                raise _LineError(number, f"{name!r} is no path from the folder on, such as 'shoes/red.jpg'")
             name = str(PurePosixPath(name))
             if name in rows:
                 raise _LineError(number, f"{name!r} is there already")
@@ -74,6 +78,8 @@ def read_metadata_file(path: str | os.PathLike[str]) -> MetadataFile:
         raise MetadataFileError(f"{path}, line {error.number}: {error.reason}") from error
     except UnicodeDecodeError as error:
         raise MetadataFileError(f"{path} is not in UTF-8: {error}. Save it in UTF-8") from error
+    if not rows:
+        raise MetadataFileError(f"{path} has no line with a picture; {_HELP}")
     return MetadataFile(path, rows)
 
 
@@ -84,7 +90,8 @@ class _LineError(Exception):
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    # Not splitlines(), which ends lines at characters that stand within cells, such as U+2028.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in reader:
             if None in row:

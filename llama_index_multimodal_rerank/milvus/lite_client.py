@@ -99,8 +99,8 @@ class LiteMilvusClient(NodeMilvusClient):
     So it flushes before the first search after a write, which costs less than flushing after
     every inserted batch.
 
-    Lite's upsert keeps what a row had and the new one has not, so filters would find rows by metadata that they
-    have no more. Its insert replaces a row of the same id, as a server's upsert does.
+    Lite's upsert keeps what a row had and the new one has not, so filters would find rows by metadata that
+    they have no more. Its insert replaces a row of the same id, as a server's upsert does.
 
     Lite refuses ``drop_ratio_search``, a hint that trades accuracy for speed, and that
     MilvusVectorStore sends with every sparse search. So it is left out.

@@ -98,7 +98,11 @@ def test_what_was_told_of_pictures_stays_where_nothing_is_told_now(
 
     def told() -> dict[str, tuple[str, object, object]]:
         return {
-            node.metadata["file_name"]: (node.get_content(), node.metadata.get("price"), node.metadata["file_size"])
+            node.metadata["file_name"]: (
+                node.get_content(),
+                node.metadata.get("price"),
+                node.metadata["file_size"],
+            )
             for node in store.all_nodes()
         }
 

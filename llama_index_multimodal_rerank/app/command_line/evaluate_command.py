@@ -13,13 +13,15 @@ from ...evaluation.labelled_queries import load_labelled_queries
 from ..collections import Collection
 from .opening import opened
 from .output import collection_json, print_json, print_lines
-from .parser import shows_progress
+from .parser import check_reranking, shows_progress
 
 
 def run(options: argparse.Namespace) -> int:
     """Ask labelled queries, and print how good the answers are."""
-    if options.rerank_depth < 1:
-        raise ValueError(f"--rerank-depth must be 1 or more, got {options.rerank_depth}")
+    check_reranking(options)
+    depth = 9 if options.rerank_depth is None else options.rerank_depth
+    if depth < 1:
+        raise ValueError(f"--rerank-depth must be 1 or more, got {depth}")
     benchmark = load_labelled_queries(options.file, images=options.query_images)
     collection = opened(options)
     try:
@@ -28,14 +30,14 @@ def run(options: argparse.Namespace) -> int:
         reranker = None
         if options.rerank != "none":
             models.load_reranker()
-            reranker = models.reranker(options.rerank, top_n=options.rerank_depth, explain=False)
+            reranker = models.reranker(options.rerank, top_n=depth, explain=False)
         no_words_alone = isinstance(models.embed_model, MagicLensEmbedding)
         found = evaluate(
             benchmark,
             collection.index,
             model=models.embed_model,
             reranker=reranker,
-            rerank_depth=options.rerank_depth if reranker is not None else None,
+            rerank_depth=depth if reranker is not None else None,
             ablations=() if options.no_ablations else (("image",) if no_words_alone else ("image", "text")),
             show_progress=shows_progress(options),
         )

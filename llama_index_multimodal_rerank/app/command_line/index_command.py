@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...milvus.folder_sync import FolderSync
-from ..collections import Collection, CollectionSource, connect
+from ..collections import Collection, CollectionSource, connect, folder_path
 from ..metadata_file import MetadataFile, MetadataFileError, read_metadata_file
 from .opening import choice_of, name_unreadable, warn
 from .output import collection_json, print_json, print_lines, seconds_line
@@ -19,7 +19,7 @@ from .parser import shows_progress
 def run(options: argparse.Namespace) -> int:
     """Bring a collection in step with a folder."""
     start = time.perf_counter()
-    folder = Path(os.path.abspath(options.folder.expanduser()))  # noqa: PTH100 (as sync_folder writes paths)
+    folder = folder_path(options.folder)
     described = _describing(options, folder)
     source = CollectionSource(options.uri, folder, options.collection, options.token)
     collection = connect(source, choice_of(options))
@@ -61,6 +61,11 @@ def _describing(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def _warn_of_unmatched(table: MetadataFile, folder: Path) -> None:
     unmatched = [name for name in table.rows if not os.path.lexists(folder / name)]
+    if folder.is_dir() and len(unmatched) == len(table.rows):
+        raise MetadataFileError(
+            f"none of the {len(unmatched)} lines of {table.path} names a file of the folder, such as "
+            f"{unmatched[0]!r}: write paths from {str(folder)!r} on"
+        )
     if unmatched:
         warn(
             f"{len(unmatched)} of {len(table.rows)} lines of {table.path} name no file of the folder, such "

@@ -15,6 +15,13 @@ PROG = "multimodal-rerank"
 COMMANDS = ("index", "search", "evaluate", "app")
 RERANK = ("none", "listwise", "first_token")
 
+_RERANKING = {
+    "reranker": "names the model that reranks",
+    "rerank_depth": "says how many pictures are reranked",
+    "save_sheets": "saves what the reranker sees",
+}
+"""Options that mean nothing without ``--rerank``."""
+
 _URI = "Milvus Lite file ending in .db, or address of a server, http://host:19530"
 
 
@@ -24,6 +31,26 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end with 2."""
         self.exit(2, f"{PROG}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def path(text: str) -> Path:
+    """Return a path that was given; an empty one, of a variable that is not set, is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
+def check_reranking(options: argparse.Namespace) -> None:
+    """Refuse options of a reranking where none was asked for.
+
+    Raises:
+        ValueError: there are some; it names one.
+    """
+    if options.rerank == "none":
+        for name, what in _RERANKING.items():
+            if getattr(options, name, None) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option} {what}: give --rerank, too, as listwise or first_token")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -60,15 +87,21 @@ def _add_index(commands: _Commands[OneLineParser]) -> None:
         "embedded, what is gone is deleted, all else is left as it is. Pictures that cannot be "
         "read are named.",
     )
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="folder of pictures")
+    command.add_argument("folder", type=path, metavar="FOLDER", help="folder of pictures")
     command.add_argument("--uri", required=True, help=_URI)
-    command.add_argument("--glob", help="which files to look at, such as '*.jpg' (default: all)")
-    command.add_argument("--no-recursive", action="store_true", help="leave subfolders out")
+    command.add_argument(
+        "--glob",
+        help="which files to look at, such as '*.jpg' (default: all); rows of the folder's others are deleted",
+    )
+    command.add_argument(
+        "--no-recursive", action="store_true", help="leave subfolders out; rows of theirs are deleted"
+    )
     command.add_argument(
         "--metadata",
-        type=Path,
+        type=path,
         metavar="FILE",
-        help="CSV or JSON lines with what is known of the pictures, to filter by: a column 'file', others",
+        help="CSV or JSON lines with what is known of the pictures, to filter by: a column 'file', others "
+        "(default: what the collection holds stays)",
     )
     command.add_argument(
         "--caption", metavar="KEY", help="column of --metadata that is embedded together with the picture"
@@ -85,7 +118,7 @@ def _add_search(commands: _Commands[OneLineParser]) -> None:
         description="Find pictures by a picture, words, or both. Without --uri and --images, in the demo's "
         "drawn catalogue.",
     )
-    command.add_argument("--image", type=Path, metavar="FILE", help="query picture")
+    command.add_argument("--image", type=path, metavar="FILE", help="query picture")
     command.add_argument("--text", default="", help="words")
     command.add_argument("--top-k", type=int, default=9, metavar="N", help="pictures to find (default: 9)")
     command.add_argument(
@@ -99,7 +132,7 @@ def _add_search(commands: _Commands[OneLineParser]) -> None:
         "--rerank", choices=RERANK, default="none", help="how to rerank what was found (default: none)"
     )
     command.add_argument(
-        "--save-sheets", type=Path, metavar="FOLDER", help="save the sheets that the reranker saw here"
+        "--save-sheets", type=path, metavar="FOLDER", help="save the sheets that the reranker saw here"
     )
     _add_source(command)
     _add_models(command)
@@ -113,16 +146,14 @@ def _add_evaluate(commands: _Commands[OneLineParser]) -> None:
         description="Ask labelled queries, whole and with one side alone, and print how good "
         "the answers are.",
     )
-    command.add_argument("file", type=Path, metavar="FILE", help="labelled queries, in JSON lines")
+    command.add_argument("file", type=path, metavar="FILE", help="labelled queries, in JSON lines")
     command.add_argument(
-        "--query-images", type=Path, metavar="FOLDER", help="query pictures (default: FILE's folder)"
+        "--query-images", type=path, metavar="FOLDER", help="query pictures (default: FILE's folder)"
     )
     command.add_argument(
         "--rerank", choices=RERANK, default="none", help="how to rerank what was found (default: none)"
     )
-    command.add_argument(
-        "--rerank-depth", type=int, default=9, metavar="N", help="pictures to rerank (default: 9)"
-    )
+    command.add_argument("--rerank-depth", type=int, metavar="N", help="pictures to rerank (default: 9)")
     command.add_argument(
         "--no-ablations", action="store_true", help="ask queries of picture and words whole only"
     )
@@ -149,7 +180,7 @@ def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("--uri", help=f"{_URI}; made by index, or by milvus_store")
     command.add_argument(
         "--images",
-        type=Path,
+        type=path,
         metavar="FOLDER",
         help="folder of pictures to bring the collection in step with first; without --uri, it is kept in a "
         "cache folder",

@@ -15,6 +15,7 @@ from ..filters import parse_filters
 from ..search import Hit, SearchRequest, SearchResult, search
 from .opening import opened
 from .output import collection_json, print_json, print_lines, seconds_line, table, to_json
+from .parser import check_reranking
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
 def _request(options: argparse.Namespace) -> SearchRequest:
     if options.image is None and not options.text.strip():
         raise ValueError("there is nothing to look for: give --image, --text, or both")
-    if options.save_sheets is not None and options.rerank == "none":
-        raise ValueError("--save-sheets saves what the reranker sees: give --rerank, too")
+    check_reranking(options)
     return SearchRequest(
         text=options.text,
         image=None if options.image is None else DEFAULT_ACCESS.check(options.image.expanduser()).data,

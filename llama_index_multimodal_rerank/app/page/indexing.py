@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...milvus.folder_sync import FolderSync, SyncProgress
-from .messages import note, problem
+from .messages import note
 
 _NAMED = 5
 """Files that are named, of those that could not be read."""
@@ -44,8 +44,6 @@ def folder_of(text: str | None) -> Path:
 
 def in_words(folder: Path, done: FolderSync) -> str:
     """Return what an indexing did, as a message in HTML."""
-    if not done.pictures:
-        return problem(f"No picture was found in {folder}.{_unread(done)}")
     counts = [
         f"{count} {what}"
         for count, what in (

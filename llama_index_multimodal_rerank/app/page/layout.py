@@ -1,4 +1,4 @@
-"""What is where on the page; what happens when is in ``events.py``."""
+"""What is where on the page; what happens when is in ``page.py``."""
 
 from __future__ import annotations
 

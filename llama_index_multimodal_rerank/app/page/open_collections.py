@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from ...milvus.folder_sync import FolderSync
-from ..collections import Collection, CollectionSource, OnProgress, connect
+from ..collections import Collection, CollectionSource, OnProgress, connect, folder_path
 from .filter_panel import FilterPanel
 
 
@@ -57,29 +57,31 @@ class OpenCollections:
             on_progress: called now and then.
 
         Returns:
-            The collection's title, and what was done. If the folder has no pictures, nothing is opened.
+            The collection's title, and what was done.
 
         Raises:
             FileNotFoundError: there is no such folder.
             NotADirectoryError: it is a file.
-            ValueError: it had pictures before, and has none now.
+            ValueError: it has no pictures; nothing is opened.
             OSError: Milvus cannot be reached, or cannot write.
         """
-        folder = folder.expanduser().resolve()
+        folder = folder_path(folder)
         with self._lock:  # one after the other: they may mean the same file
             known = self._of_folder(folder)
             collection = known or connect(CollectionSource(images=folder), models=self._first.models)
-            done = collection.sync(folder, on_progress=on_progress)
-            if known is None and not done.pictures:
-                collection.close()
-            else:
+            try:
+                done = collection.sync(folder, on_progress=on_progress)
                 self._open[collection.title] = (collection, FilterPanel.of(collection.fields()))
+            except BaseException:
+                if known is None:
+                    collection.close()
+                raise
         return collection.title, done
 
     def _of_folder(self, folder: Path) -> Collection | None:
         for collection, _ in self._open.values():
             images = collection.source.images
-            if images is not None and images.expanduser().resolve() == folder:
+            if images is not None and folder_path(images) == folder:
                 return collection
         return None
 

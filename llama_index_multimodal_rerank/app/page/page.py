@@ -167,8 +167,6 @@ class Page:
             title, done = self._collections.index_folder(path, on_progress=show_progress(progress))
         except Exception as error:
             return error_message(error), gr.skip()
-        if not done.pictures:
-            return in_words(path, done), gr.skip()
         return in_words(path, done), gr.Dropdown(self._collections.titles, value=title)
 
 

@@ -123,6 +123,47 @@ def test_index_with_metadata_and_captions(run: Run, shop: Path, tmp_path: Path, 
     assert sum(embedded) == before + 9
 
 
+def test_what_index_wrote_stays_when_its_folder_is_searched(
+    run: Run, shop: Path, tmp_path: Path, embedded: list[int]
+) -> None:
+    uri = tmp_path / "c.db"
+    told = ["--metadata", shop / "prices.csv", "--caption", "title"]
+    assert run("index", shop / "photos", "--uri", uri, *told, "--model", "demo", *CPU).code == 0
+    cheap = ["--text", "a mug", "--filter", "price<20", "--json", *CPU]
+    found = run("search", "--uri", uri, "--images", shop / "photos", *cheap).json
+    assert sorted(hit["metadata"]["price"] for hit in found["results"]) == [0, 10]
+    before = sum(embedded)
+    assert "9 as they were" in run("index", shop / "photos", "--uri", uri, *CPU).out
+    assert sum(embedded) == before
+    assert [hit["title"] for hit in run("search", "--uri", uri, *cheap).json["results"]] == [
+        hit["title"] for hit in found["results"]
+    ]
+
+
+def test_a_folder_without_pictures_is_an_error(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("to be sorted")
+    for command in (
+        ["index", folder, "--uri", tmp_path / "c.db"],
+        ["search", "--images", folder, "--text", "a mug"],
+    ):
+        done = run(*command, "--model", "demo", *CPU)
+        assert (done.code, done.out) == (2, "")
+        assert f"error: no picture was found in '{folder}'\n" in done.err
+    (folder / "a.png").write_text("no picture")
+    done = run("index", folder, "--uri", tmp_path / "c.db", "--model", "demo", *CPU)
+    assert f"no picture was found in '{folder}'; 1 file cannot be read: a.png (it is " in done.err
+
+
+def test_a_folder_by_a_link_and_by_its_own_path(run: Run, shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(shop / "photos")
+    for folder in (tmp_path / "link", shop / "photos", tmp_path / "link"):
+        found = run("search", "--images", folder, "--text", "a mug", "--model", "demo", "--json", *CPU).json
+        paths = [hit["path"] for hit in found["results"]]
+        assert sorted(paths) == sorted(str(path) for path in folder.iterdir())
+
+
 def test_index_shows_progress_where_it_is_wanted(run: Run, shop: Path, tmp_path: Path) -> None:
     index = ["index", shop / "photos", "--uri", tmp_path / "c.db", "--model", "demo", *CPU]
     assert "Embedding" in run(*index, "--progress").err
@@ -257,6 +298,9 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     ),
     "no number": (["search", "--text", "x", "--top-k", "0"], "must be 1 to 1000, got 0"),
     "sheets of nothing": (["search", "--text", "x", "--save-sheets", "f"], "give --rerank, too"),
+    "a reranker of nothing": (["search", "--text", "x", "--reranker", "demo"], "give --rerank, too"),
+    "a reranker of no queries": (["evaluate", "text.db", "--reranker", "demo"], "give --rerank, too"),
+    "a depth of nothing": (["evaluate", "text.db", "--rerank-depth", "3"], "give --rerank, too"),
     "no folder": (["search", "--text", "x", "--images", "none"], "no such folder: 'none'"),
     "no folder to index": (["index", "none", "--uri", "c.db"], "no such folder"),
     "no metadata": (["index", ".", "--uri", "c.db", "--metadata", "none.csv"], "no such file: 'none.csv'"),
@@ -264,6 +308,11 @@ ERRORS: dict[str, tuple[list[str], str]] = {
         ["index", ".", "--uri", "c.db", "--metadata", "t.csv", "--caption", "x"],
         "has no column 'x'",
     ),
+    "a table of other files": (
+        ["index", ".", "--uri", "c.db", "--metadata", "t.csv"],
+        "none of the 1 lines of t.csv names a file of the folder, such as 'a.png'",
+    ),
+    "nobody's folder": (["index", "~nobody-at-all/x", "--uri", "c.db"], "no such folder: '"),
     "captions of nothing": (["index", ".", "--uri", "c.db", "--caption", "x"], "a column of --metadata"),
     "no model": (["index", ".", "--uri", "c.db", "--model", "no/model"], "There is no model 'no/model'"),
     "no such device": (
@@ -272,7 +321,10 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     ),
     "no queries": (["evaluate", "none.jsonl"], "no such file: 'none.jsonl'"),
     "wrong queries": (["evaluate", "text.db"], "line 1: no JSON"),
-    "no depth": (["evaluate", "text.db", "--rerank-depth", "0"], "must be 1 or more, got 0"),
+    "no depth": (
+        ["evaluate", "text.db", "--rerank", "listwise", "--rerank-depth", "0"],
+        "must be 1 or more, got 0",
+    ),
 }
 
 

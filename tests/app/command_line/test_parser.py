@@ -37,6 +37,8 @@ def test_a_token_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         (["search", "--top-k", "x"], "invalid int value: 'x'"),
         (["search", "--rerank", "best"], "invalid choice: 'best'"),
         (["evaluate"], "required: FILE"),
+        (["index", "", "--uri", "c.db"], "argument FOLDER: the path is empty"),
+        (["search", "--images", "", "--text", "x"], "argument --images: the path is empty"),
         (["--share"], "unrecognized arguments: --share"),
     ],
 )

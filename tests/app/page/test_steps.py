@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_multimodal_rerank.app.collections import Collection
+from llama_index_multimodal_rerank.app.collections import Collection, CollectionSource, connect
 from llama_index_multimodal_rerank.app.filters import parse_filters
+from llama_index_multimodal_rerank.app.models import ModelChoice
 from llama_index_multimodal_rerank.app.page.indexing import folder_of, in_words, show_progress
 from llama_index_multimodal_rerank.app.page.open_collections import OpenCollections
 from llama_index_multimodal_rerank.app.page.steps import search_in_steps
@@ -123,13 +124,28 @@ def test_a_folder_without_pictures_is_not_opened(products: Collection, cache: Pa
     folder.mkdir()
     (folder / "notes.txt").write_text("to be sorted")
     collections = OpenCollections(products)
-    _, done = collections.index_folder(folder, on_progress=lambda progress: None)
-    assert "No picture was found" in in_words(folder, done)
+    with pytest.raises(ValueError, match="no picture was found in"):
+        collections.index_folder(folder, on_progress=lambda progress: None)
     assert collections.titles == ["the shop"]
     with pytest.raises(FileNotFoundError, match="no such folder"):
         collections.index_folder(tmp_path / "missing", on_progress=lambda progress: None)
     with pytest.raises(ValueError, match="is not open: choose one of the shop"):
         collections["another"]
+
+
+def test_a_folder_that_is_a_link(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(shop / "photos")
+    first = connect(
+        CollectionSource(images=tmp_path / "link"), ModelChoice("demo", device="cpu", dtype="float32")
+    )
+    first.sync(tmp_path / "link")
+    collections = OpenCollections(first)
+    try:
+        title, done = collections.index_folder(tmp_path / "link", on_progress=lambda progress: None)
+        assert (title, done.unchanged, first.count()) == (first.title, 9, 9)
+    finally:
+        collections.close()
+        first.close()
 
 
 def test_many_bad_files_are_counted(tmp_path: Path) -> None:
