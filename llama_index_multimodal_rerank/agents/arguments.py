@@ -142,8 +142,22 @@ def metadata_filters(given: Iterable[Any] | None) -> list[MetadataFilter | Metad
             raise SearchArgumentError(
                 f"the filter on {one.field} has {len(one.value)} values: give at most {MAX_VALUES}"
             )
-        filters.append(MetadataFilter(key=one.field, operator=FilterOperator(one.operator), value=one.value))
+        elif takes_list and len({isinstance(value, str) for value in one.value}) > 1:
+            raise SearchArgumentError(
+                f"the filter on {one.field} has the value {shortened(one.value, 80)!r}: the values of a list "
+                "are texts or numbers, not both"
+            )
+        filters.append(
+            MetadataFilter(key=one.field, operator=FilterOperator(one.operator), value=_comparable(one.value))
+        )
     return filters
+
+
+def _comparable(value: Any) -> Any:
+    """Return a value as LlamaIndex' filters take it: True and False as 1 and 0, which match them."""
+    if isinstance(value, list):
+        return [_comparable(each) for each in value]
+    return int(value) if isinstance(value, bool) else value
 
 
 def shortened(value: Any, length: int) -> str:

@@ -167,7 +167,7 @@ class ImageSearchTool(FunctionTool):
                 hits = postprocessor.postprocess_nodes(hits, query_bundle=query)
             return self._found(hits, count)
         except Exception as error:  # whatever it is, an agent goes on
-            return self._failed(error)
+            return self._failed(error, kwargs)
 
     async def _asearch(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
@@ -177,7 +177,7 @@ class ImageSearchTool(FunctionTool):
                 hits = await postprocessor.apostprocess_nodes(hits, query_bundle=query)
             return self._found(hits, count)
         except Exception as error:
-            return self._failed(error)
+            return self._failed(error, kwargs)
 
     def _prepare(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -285,9 +285,16 @@ class ImageSearchTool(FunctionTool):
             found["note"] = "nothing was found; loosen filters, or use other words"
         return found
 
-    def _failed(self, error: Exception) -> dict[str, Any]:
+    def _failed(self, error: Exception, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(error, SearchArgumentError):
             return {"error": str(error)}
+        if isinstance(error, ImageLoadError):  # candidates that cannot be read are no errors
+            logger.warning("A query picture of an agent was not read: %s", one_line(str(error)))
+            named = shortened(arguments.get("image_id") or arguments.get("image_path"), 120)
+            return {
+                "error": f"the picture of {named!r} cannot be read any more: pass the id of another result, "
+                "or search with words"
+            }
         from ..milvus.filters import FilterError
 
         if isinstance(error, FilterError):

@@ -57,7 +57,7 @@ def parse_filter(text: str) -> MetadataFilter:
         text: key, operator, value.
 
     Raises:
-        FilterTextError: it is none.
+        FilterTextError: it is none, or ``in`` stands before texts and numbers.
     """
     read = _WRITTEN.fullmatch(text)
     if read is None or not read["value"].strip():
@@ -66,7 +66,16 @@ def parse_filter(text: str) -> MetadataFilter:
     written = read["value"].strip()
     value: Any
     if operator in (FilterOperator.IN, FilterOperator.NIN):
-        value = [_value(part.strip()) for part in written.split(",") if part.strip()]
+        parts = [part.strip() for part in written.split(",") if part.strip()]
+        if not parts:
+            raise FilterTextError(f"{text!r} is no filter: {_HELP}")
+        value = [_value(part) for part in parts]
+        numbers = [part for part, each in zip(parts, value, strict=True) if not isinstance(each, str)]
+        if 0 < len(numbers) < len(parts):
+            raise FilterTextError(
+                f"{text!r} compares with texts and numbers at once: for the text {numbers[0]} write "
+                f'"{numbers[0]}", with quotes'
+            )
     elif operator == FilterOperator.TEXT_MATCH:
         value = str(_value(written)) if written.startswith('"') else written
     else:

@@ -61,7 +61,8 @@ def _field(key: str, values: list[Any]) -> MetadataField | None:
         return MetadataField(key, "text", len(values), values=_listed(values))
     if all(isinstance(value, list) for value in values):
         members = [each for value in values for each in value]
-        if all(isinstance(each, (str, int, float)) for each in members):
+        numbers = [isinstance(each, (int, float)) and not isinstance(each, bool) for each in members]
+        if all(numbers) or all(isinstance(each, str) for each in members):  # a filter takes no others
             return MetadataField(key, "list", len(values), values=_listed(members))
     return None
 

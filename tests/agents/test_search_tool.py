@@ -59,7 +59,13 @@ def index(pictures: Path) -> Iterator[VectorStoreIndex]:
         image_node(
             pictures / "products" / f"{look.surface}_{look.kind}.png",
             id_=f"{look.kind}-{look.surface}",
-            metadata={"kind": look.kind, "price": 10 * place, "title": f"The {look}", "owner": "us"},
+            metadata={
+                "kind": look.kind,
+                "price": 10 * place,
+                "sold": place < 2 or place > 3,
+                "title": f"The {look}",
+                "owner": "us",
+            },
         )
         for place, look in enumerate(LOOKS)
     ]
@@ -70,7 +76,7 @@ def index(pictures: Path) -> Iterator[VectorStoreIndex]:
 
 @pytest.fixture(scope="module")
 def tool(index: VectorStoreIndex, pictures: Path) -> ImageSearchTool:
-    fields = {"kind": "what it is", "price": "euros, a number"}
+    fields = {"kind": "what it is", "price": "euros, a number", "sold": ""}
     return ImageSearchTool(index, data_root=pictures / "asked", filter_fields=fields)
 
 
@@ -139,7 +145,7 @@ def test_a_result_says_what_an_llm_can_use(tool: ImageSearchTool, pictures: Path
         "id": "mug-dots",
         "file": "dots_mug.png",
         "title": "The red dots mug",
-        "metadata": {"kind": "mug", "price": 10},
+        "metadata": {"kind": "mug", "price": 10, "sold": True},
     }
     assert str(pictures) not in str(output)
     assert not output.is_error
@@ -212,6 +218,15 @@ def test_settings_that_do_not_fit(index: VectorStoreIndex, arguments: dict[str, 
             ],
             {"mug-leopard"},
         ),
+        ([{"field": "sold", "value": True}, {"field": "kind", "value": "mug"}], {"mug-leopard", "mug-dots"}),
+        (
+            [
+                {"field": "sold", "operator": "in", "value": [False]},
+                {"field": "price", "operator": "<", "value": 40},
+            ],
+            {"mug-plain", "shoe-leopard"},
+        ),
+        ([{"field": "price", "operator": "in", "value": [10, 20.0, True]}], {"mug-dots", "mug-plain"}),
     ],
 )
 def test_filters(tool: ImageSearchTool, filters: list[dict[str, Any]], ids: set[str]) -> None:
@@ -251,7 +266,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "too long": ({"text": "mug" * 1000}, ["text", "2000"]),
     "field": (
         {"text": "a mug", "filters": [{"field": "owner", "value": "us"}]},
-        ["'owner'", "'kind' or 'price'"],
+        ["'owner'", "'kind', 'price' or 'sold'"],
     ),
     "operator": (
         {"text": "a mug", "filters": [{"field": "kind", "operator": "like", "value": "x"}]},
@@ -269,6 +284,10 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a wildcard": (
         {"text": "a mug", "filters": [{"field": "kind", "operator": "text_match", "value": "%"}]},
         ["filter on 'kind'"],
+    ),
+    "texts and numbers": (
+        {"text": "a mug", "filters": [{"field": "kind", "operator": "in", "value": ["mug", 3]}]},
+        ["kind", "['mug', 3]", "texts or numbers, not both"],
     ),
     "unknown id": ({"image_id": "hat"}, ["'hat'", "pass the id of a result"]),
     "an id that is an expression": ({"image_id": 'x"] or id != "'}, ["no result of this collection"]),
@@ -324,6 +343,19 @@ async def test_a_failure_of_the_store_is_told_without_its_details(
         assert "ConnectionError" in str(output)
         assert "secret" not in str(output)
     assert "/srv/secret" in caplog.text  # for whoever runs the server
+
+
+async def test_a_result_whose_file_is_gone_is_no_query_picture(tmp_path: Path) -> None:
+    embed_model = VisualizedBGEEmbedding(model_name="demo", device="cpu", dtype="float32")
+    draw_query_picture("leopard", seed=0).save(tmp_path / "a.png")
+    index = VectorStoreIndex([image_node(tmp_path / "a.png", id_="a")], embed_model=embed_model)
+    (tmp_path / "a.png").unlink()
+    tool = ImageSearchTool(index)
+    for output in (tool.call(image_id="a"), await tool.acall(image_id="a")):
+        assert output.raw_output == {
+            "error": "the picture of 'a' cannot be read any more: pass the id of another result, "
+            "or search with words"
+        }
 
 
 def test_a_text_without_a_picture_is_no_query_picture() -> None:

@@ -41,9 +41,17 @@ def test_parsing(text: str, key: str, operator: FilterOperator, value: object) -
     assert type(found.value) is type(value)
 
 
-@pytest.mark.parametrize("text", ["", "price", "price<", "<20", "price 20", "  = 3", "kind in ", "a b=3"])
+@pytest.mark.parametrize(
+    "text", ["", "price", "price<", "<20", "price 20", "  = 3", "kind in ", "kind in ,", "a b=3"]
+)
 def test_what_is_no_filter_is_an_error_that_says_how_one_is_written(text: str) -> None:
     with pytest.raises(FilterTextError, match="write key, operator and value, such as price<20"):
+        parse_filter(text)
+
+
+@pytest.mark.parametrize("text", ["sku in 12,A7", 'sku not in 12,"13"', "sku in mug,12"])
+def test_texts_and_numbers_are_not_compared_at_once(text: str) -> None:
+    with pytest.raises(FilterTextError, match=r'texts and numbers.* text 12 write "12", with quotes'):
         parse_filter(text)
 
 

@@ -7,7 +7,15 @@ from llama_index_multimodal_rerank.app.metadata_fields import MetadataField, met
 
 def test_kinds_ranges_and_values() -> None:
     rows = [
-        {"price": 5, "kind": "mug", "tags": ["new", "red"], "sold": True, "odd": 1, "image_digest": "x"},
+        {
+            "price": 5,
+            "kind": "mug",
+            "tags": ["new", "red"],
+            "sold": True,
+            "odd": 1,
+            "image_digest": "x",
+            "mixed": [1, "a"],
+        },
         {"price": 2.5, "kind": "shoe", "tags": ["new"], "odd": "text", "file_path": "/a", "deep": {"a": 1}},
         {"price": None, "kind": "mug", "_node": "x"},
     ]

@@ -91,7 +91,7 @@ def _add_index(commands: _Commands[OneLineParser]) -> None:
     command.add_argument("--uri", required=True, help=_URI)
     command.add_argument(
         "--glob",
-        help="which files to look at, such as '*.jpg' (default: all); rows of the folder's others are deleted",
+        help="which files to look at, such as '*.jpg' (default: all); rows of the others are deleted",
     )
     command.add_argument(
         "--no-recursive", action="store_true", help="leave subfolders out; rows of theirs are deleted"
