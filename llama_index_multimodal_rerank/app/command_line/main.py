@@ -20,6 +20,9 @@ FAILED, INTERRUPTED = 2, 130
 
 def run() -> None:
     """Run what the command line says, and end the process."""
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed before the start, as with >&-
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 (until the end)
     # Read when the libraries are imported. On a terminal their bars say that something is fetched.
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

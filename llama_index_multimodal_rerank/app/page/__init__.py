@@ -68,7 +68,9 @@ def launch(
     port: int | None = None,
     open_browser: bool = False,
 ) -> None:
-    """Open a collection and have the page up until Ctrl-C or SIGTERM; print its address, and progress before.
+    """Open a collection and have the page up until Ctrl-C, SIGTERM or the terminal is closed.
+
+    Its address is printed, and progress before.
 
     Args:
         source: what is to be searched.
@@ -96,7 +98,10 @@ def _wait_for_the_end() -> None:
     """Return at Ctrl-C, or when the process is asked to end, so that uploads are removed."""
     ended = threading.Event()
     if threading.current_thread() is threading.main_thread():  # others cannot
-        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and nohup has it ignored
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda *_: ended.set())
     with suppress(KeyboardInterrupt):
         ended.wait()
 

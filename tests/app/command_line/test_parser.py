@@ -77,6 +77,13 @@ def test_the_module_runs() -> None:
     assert done.stdout == f"multimodal-rerank {__version__}\n"
 
 
+@pytest.mark.parametrize(("closed", "options", "code"), [(">&-", "--version", 0), ("2>&-", "search", 2)])
+def test_closed_streams(closed: str, options: str, code: int) -> None:
+    command = f"'{sys.executable}' -m llama_index_multimodal_rerank.app {options} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
 def test_the_console_script_is_declared() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (target,) = re.findall(r'^multimodal-rerank = "(.+)"$', text, re.MULTILINE)

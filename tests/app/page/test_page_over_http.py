@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -159,6 +160,20 @@ def test_uploads_are_removed(products: Collection, leopard: Path) -> None:
         assert uploaded.is_file()
         assert uploaded.parent.parent.stat().st_mode & 0o77 == 0
     assert not uploaded.parent.parent.exists()
+
+
+def test_uploads_are_removed_when_the_terminal_is_closed(tmp_path: Path, leopard: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    draw_query_picture("dots", 1).save(photos / "dots.png")
+    with page_process.started(tmp_path, "--images", str(photos), "--model", "demo") as (address, process):
+        answer = httpx.post(
+            f"{address}gradio_api/upload", files={"files": ("a.png", leopard.read_bytes())}, timeout=60
+        )
+        assert Path(answer.json()[0]).is_file()
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 0
+    assert list((tmp_path / "tmp").glob("image-search-*")) == []
 
 
 def test_uploads_are_removed_after_a_while(products: Collection, leopard: Path) -> None:
