@@ -53,6 +53,7 @@ class Layout:
     choices: Sequence[gr.Dropdown]
     ranges: Sequence[tuple[gr.Number, gr.Number]]
     no_filters: gr.Markdown
+    panel: gr.State
     collection: gr.Dropdown
     folder: gr.Textbox
     index: gr.Button
@@ -157,6 +158,7 @@ def lay_out(about: str, collections: Sequence[str]) -> Layout:
         choices=choices,
         ranges=ranges,
         no_filters=no_filters,
+        panel=gr.State(None),
         collection=collection,
         folder=folder,
         index=index,

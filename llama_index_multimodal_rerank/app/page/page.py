@@ -14,7 +14,7 @@ from ...schema.nodes import node_image
 from ..models import DEMO
 from ..search import Hit, SearchRequest
 from .examples import Example, demo_examples, render_examples
-from .filter_panel import MAX_CHOICES, MAX_RANGES
+from .filter_panel import MAX_CHOICES, MAX_RANGES, FilterPanel
 from .indexing import folder_of, in_words, show_progress
 from .layout import Layout, lay_out
 from .markup import render
@@ -81,11 +81,16 @@ class Page:
         number: float,
         strategy: str,
         collection: str,
+        panel: FilterPanel | None,
         *filters: Any,
     ) -> Iterator[tuple[Any, ...]]:
-        """Search, and show each stage: message, lists, said, compared, saw, hits."""
+        """Search, and show each stage: message, lists, said, compared, saw, hits.
+
+        ``panel`` says what ``filters`` are, in the order in which this session was shown them. That of the
+        collection may have changed since, when somebody indexed it.
+        """
         try:
-            panel = self._collections.panel(collection)
+            panel = panel or self._collections.panel(collection)
             limits = filters[MAX_CHOICES:]
             request = SearchRequest(
                 text=words or "",
@@ -145,7 +150,7 @@ class Page:
         return render_examples(self._examples), gr.Dropdown(titles, value=chosen), *self.choose(chosen)
 
     def choose(self, chosen: str) -> tuple[Any, ...]:
-        """Show what a collection can be filtered by: the sentence where there is nothing, the filters."""
+        """Show what a collection can be filtered by: the sentence where there is nothing, panel, filters."""
         panel = self._collections.panel(chosen)
         choices: list[Any] = [gr.Dropdown([], value=[], visible=False) for _ in range(MAX_CHOICES)]
         for place, field in enumerate(panel.choices):
@@ -158,16 +163,17 @@ class Page:
                 numbers[2 * place + side] = gr.Number(
                     None, label=f"{field.key} {name}", placeholder=f"{limit:g}", visible=True
                 )
-        return gr.Markdown(visible=not (panel.choices or panel.ranges)), *choices, *numbers
+        return gr.Markdown(visible=not (panel.choices or panel.ranges)), panel, *choices, *numbers
 
-    def index(self, folder: str | None, progress: gr.Progress = gr.Progress()) -> tuple[Any, Any]:  # noqa: B008
-        """Index a folder and search in it from then on: message, collection."""
+    def index(self, folder: str | None, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        """Index a folder and search in it from then on: message, collection, then as :meth:`choose`."""
         try:
             path = folder_of(folder)
             title, done = self._collections.index_folder(path, on_progress=show_progress(progress))
         except Exception as error:
-            return error_message(error), gr.skip()
-        return in_words(path, done), gr.Dropdown(self._collections.titles, value=title)
+            return error_message(error), *[gr.skip()] * (3 + MAX_CHOICES + 2 * MAX_RANGES)
+        collection = gr.Dropdown(self._collections.titles, value=title)
+        return in_words(path, done), collection, *self.choose(title)
 
 
 def build_page(collections: OpenCollections, uploads: Path, *, kept_seconds: int = KEPT_SECONDS) -> gr.Blocks:
@@ -198,7 +204,15 @@ _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 
 def _connect_search(page: Page, layout: Layout) -> None:
-    asked = [layout.picture, layout.words, layout.number, layout.strategy, layout.collection, *layout.filters]
+    asked = [
+        layout.picture,
+        layout.words,
+        layout.number,
+        layout.strategy,
+        layout.collection,
+        layout.panel,
+        *layout.filters,
+    ]
     shown = [layout.message, layout.lists, layout.said, layout.compared, layout.saw, layout.shown]
     search = functools.partial(gr.on, inputs=asked, outputs=shown, show_progress="minimal")
     search([layout.search.click, layout.words.submit], page.search, api_name="search")
@@ -219,7 +233,7 @@ def _connect_picture(page: Page, layout: Layout) -> None:
 
 
 def _connect_collections(page: Page, layout: Layout, blocks: gr.Blocks) -> None:
-    panel = [layout.no_filters, *layout.filters]
+    panel = [layout.no_filters, layout.panel, *layout.filters]
     blocks.load(
         page.greet,
         layout.collection,
@@ -233,7 +247,7 @@ def _connect_collections(page: Page, layout: Layout, blocks: gr.Blocks) -> None:
         [layout.index.click, layout.folder.submit],
         page.index,
         layout.folder,
-        [layout.indexed, layout.collection],
+        [layout.indexed, layout.collection, *panel],
         concurrency_limit=1,
         show_progress_on=layout.indexed,
         **_PRIVATE,
