@@ -273,8 +273,14 @@ def _unreadable(done: FolderSync) -> str:
 
 
 def _cache() -> Path:
-    folder = Path(get_cache_dir()) / "multimodal_rerank"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder = Path(get_cache_dir()) / "multimodal_rerank"
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the cache folder {error.filename!r} cannot be made ({error.strerror}): set "
+            "LLAMA_INDEX_CACHE_DIR to a folder that you may write to, or give a place with --uri"
+        ) from error
     return folder
 
 

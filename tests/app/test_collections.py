@@ -103,6 +103,13 @@ def test_nothing_is_made_where_there_is_nothing(tmp_path: Path, shop: Path, name
     assert Path(uri).exists() == (name == "other")
 
 
+def test_a_cache_that_cannot_be_made(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OSError, match=r"file/cache.* cannot be made .*LLAMA_INDEX_CACHE_DIR.*--uri"):
+        connect(CollectionSource(images=shop / "photos"), DEMO)
+
+
 def test_a_missing_folder_is_said_before_anything_is_made(tmp_path: Path, cache: Path) -> None:
     for source in (
         CollectionSource(images=tmp_path / "none"),

@@ -39,6 +39,9 @@ def _request(options: argparse.Namespace) -> SearchRequest:
     if options.image is None and not options.text.strip():
         raise ValueError("there is nothing to look for: give --image, --text, or both")
     check_reranking(options)
+    sheets = options.save_sheets
+    if sheets is not None and sheets.exists() and not sheets.is_dir():
+        raise NotADirectoryError(f"--save-sheets needs a folder, got the file {str(sheets)!r}")
     return SearchRequest(
         text=options.text,
         image=None if options.image is None else DEFAULT_ACCESS.check(options.image.expanduser()).data,

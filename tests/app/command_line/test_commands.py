@@ -301,6 +301,10 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "a reranker of nothing": (["search", "--text", "x", "--reranker", "demo"], "give --rerank, too"),
     "a reranker of no queries": (["evaluate", "text.db", "--reranker", "demo"], "give --rerank, too"),
     "a depth of nothing": (["evaluate", "text.db", "--rerank-depth", "3"], "give --rerank, too"),
+    "sheets into a file": (
+        ["search", "--text", "x", "--uri", "none.db", "--rerank", "listwise", "--save-sheets", "text.db"],
+        "--save-sheets needs a folder, got the file 'text.db'",
+    ),
     "no folder": (["search", "--text", "x", "--images", "none"], "no such folder: 'none'"),
     "no folder to index": (["index", "none", "--uri", "c.db"], "no such folder"),
     "no metadata": (["index", ".", "--uri", "c.db", "--metadata", "none.csv"], "no such file: 'none.csv'"),
