@@ -227,7 +227,8 @@ def _stored_below(root: Path, store: QuotingMilvusVectorStore) -> dict[str, Base
     if len(stored) < len(below):
         logger.warning(
             "The collection holds %d pictures of %r under ids of their own. They are left alone, and "
-            "sync_folder adds these pictures once more. To have them once, delete the others by store.delete_nodes.",
+            "sync_folder adds these pictures once more. To have them once, delete the others by "
+            "store.delete_nodes.",
             len(below) - len(stored),
             str(root),
         )
