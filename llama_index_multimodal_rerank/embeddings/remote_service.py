@@ -194,9 +194,24 @@ class EmbeddingService:
                 raise
             raise EmbeddingServiceError(
                 f"the embedding service at {self._settings.endpoint} gave no answer for "
-                f"{self._settings.retry_seconds:.0f} seconds ({type(error).__name__}: {error}). Is the "
-                "address right, and the service running? What failed changed nothing: do it again."
+                f"{self._settings.retry_seconds:g} seconds ({type(error).__name__}: {one_line(str(error))}). "
+                f"{self._advice(error)} What failed changed nothing: do it again."
             ) from error
+
+    def _advice(self, error: httpx.HTTPError) -> str:
+        settings = self._settings
+        if isinstance(error, httpx.ReadTimeout):
+            return (
+                f"It is there, and was slower than timeout={settings.timeout:g} allows: raise timeout, or "
+                f"lower items_per_request={settings.items_per_request} or "
+                f"parallel_requests={settings.parallel_requests}."
+            )
+        if isinstance(error, httpx.HTTPStatusError):
+            return (
+                "It, or what stands before it, has too much to do or is not ready: raise retry_seconds, or "
+                f"lower parallel_requests={settings.parallel_requests}."
+            )
+        return "Is the address right, and the service running?"
 
     def _log(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -193,6 +193,45 @@ def test_a_full_queue_is_a_503_and_clients_come_again(held: Held) -> None:
 # -- limits ----------------------------------------------------------------------------------
 
 
+def test_what_nobody_waits_for_any_more_is_not_embedded(held: Held) -> None:
+    with serve_in_thread(held) as endpoint, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(RemoteImageTextEmbedding(endpoint=endpoint).get_text_embedding, "a mug")
+        wait_for(lambda: held._batches)
+        for _ in range(3):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{endpoint}/v1/embed", json={"items": [{"text": "a cup"}] * 5}, timeout=0.3)
+        for _ in range(3):  # the service has seen all that came before
+            assert httpx.get(f"{endpoint}/health").status_code == 200
+        held._go.set()
+        first.result()
+        RemoteImageTextEmbedding(endpoint=endpoint).get_text_embedding("a plate")
+    assert held._batches == [1, 1]
+
+
+def test_a_service_that_is_too_busy_is_called_so(held: Held) -> None:
+    with serve_in_thread(held, Limits(max_requests=1)) as endpoint, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(RemoteImageTextEmbedding(endpoint=endpoint).get_text_embedding, "a mug")
+        wait_for(lambda: held._batches)
+        busy = RemoteImageTextEmbedding(endpoint=endpoint, retry_seconds=0, parallel_requests=3)
+        try:
+            with pytest.raises(EmbeddingServiceError, match=r"raise retry_seconds, .* parallel_requests=3\."):
+                busy.get_text_embedding("a cup")
+        finally:
+            held._go.set()
+        first.result()
+
+
+def test_a_service_that_is_too_slow_is_called_so(held: Held) -> None:
+    with serve_in_thread(held) as endpoint:
+        slow = RemoteImageTextEmbedding(endpoint=endpoint, retry_seconds=0, timeout=0.3)
+        said = r"gave no answer for 0 seconds \(ReadTimeout: .*timeout=0\.3 allows: raise timeout, or lower"
+        try:
+            with pytest.raises(EmbeddingServiceError, match=said):
+                slow.get_text_embedding("a cup")
+        finally:
+            held._go.set()
+
+
 def test_a_body_that_is_too_long_is_a_413(endpoint: str) -> None:
     for content in (b"x" * 2_000_000, (b"x" * 50_000 for _ in range(40))):
         response = httpx.post(
