@@ -307,6 +307,60 @@ def test_a_service_that_is_not_there() -> None:
     assert isinstance(caught.value, ConnectionError)
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_ctrl_c_ends_the_wait_for_a_service(served: VisualizedBGEEmbedding, answers: bool) -> None:
+    program = """
+import os, signal, sys
+from llama_index_multimodal_rerank import RemoteImageTextEmbedding
+from llama_index_multimodal_rerank.embeddings.remote_service import EmbeddingService
+
+endpoint, answers = sys.argv[1:]
+embed_model = RemoteImageTextEmbedding(endpoint=endpoint, retry_seconds=3600)
+if answers == "True":
+    embed_model.get_text_embedding("a mug")
+    print("answered", flush=True)
+    sys.stdin.readline()
+attempts = []
+def count(self, state, log=EmbeddingService._log):
+    attempts.append(state)
+    if len(attempts) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+EmbeddingService._log = count
+try:
+    embed_model.get_text_embedding_batch(["a mug", "a cup"] * 20)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    with serve_in_thread(served) as endpoint:
+        if not answers:
+            endpoint = "http://127.0.0.1:9"
+        child = subprocess.Popen(
+            [sys.executable, "-c", program, endpoint, str(answers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        if answers:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "answered\n"
+    try:
+        assert child.communicate("go on\n", timeout=60)[0] == "interrupted\n"
+    finally:
+        child.kill()
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    endpoint: str, served: VisualizedBGEEmbedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    embed_model = RemoteImageTextEmbedding(endpoint=endpoint, retry_seconds=0)
+    assert_close(embed_model.get_text_embedding("a mug"), served.get_text_embedding("a mug"))
+
+
 @pytest.mark.parametrize(
     ("status", "body"), [(200, b"<html>hello"), (200, b"{}"), (404, b"no"), (200, b"[1]")]
 )
