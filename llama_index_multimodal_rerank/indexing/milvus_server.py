@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..milvus.connection import connect, resolve_uri
 from ..milvus.filters import is_in
-from ..milvus.store import connect, milvus_store, resolve_uri
+from ..milvus.store import milvus_store
 from .items import content_key
 from .targets import EmbeddingFacts
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .connection import QUIET_CONNECTION, connect, resolve_uri
 from .fingerprint import (
     EmbeddingMismatchError as EmbeddingMismatchError,
 )
@@ -19,8 +19,7 @@ from .fingerprint import (
     to_property,
 )
 from .index import check_index
-from .lite_recovery import check_is_database
-from .options import check_connection_options, check_store_options, connection_options
+from .options import check_connection_options, check_store_options
 
 if TYPE_CHECKING:
     from llama_index.vector_stores.milvus import MilvusVectorStore
@@ -35,19 +34,8 @@ SIMILARITY_METRICS = ("COSINE", "IP")
 LITE_COMFORTABLE_ROWS = 100_000
 """Rows above which one exact search on Milvus Lite takes about a second or more."""
 
-QUIET_CONNECTION = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
-"""Options of gRPC with which Milvus Lite is not pinged.
-
-pymilvus (2.6.17) pings every ten seconds, and gRPC's default server, which Lite is, takes that for an attack:
-after a minute or two with few requests it closes the connection, and gRPC prints "ENHANCE_YOUR_CALM",
-"too_many_pings". There is nothing to keep alive: the server is in the same process.
-"""
-
 _SERVER_CHECKS = frozenset({"scalar_field_types", "sparse_index_config", "collection_properties"})
 """Options that, as ``index_config``, a server may refuse; Milvus Lite takes them as they are."""
-
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|unix:")
-_SERVER_SCHEMES = ("http://", "https://", "tcp://", "unix:")
 
 
 def milvus_store(
@@ -196,44 +184,10 @@ def describe_collection(
     return dict(client.describe_collection(collection_name))
 
 
-def resolve_uri(uri: str | Path) -> tuple[str, bool]:
-    """Return the URI for pymilvus, and whether it is a Milvus Lite file."""
-    text = str(uri)
-    scheme = _SCHEME.match(text)
-    # pymilvus takes every address that ends in ".db" for a file.
-    if scheme and scheme[0].lower() in _SERVER_SCHEMES and not text.endswith(".db"):
-        return text, False
-    if scheme or not text.endswith(".db"):
-        raise ValueError(
-            f"uri must be a file name ending in '.db' (Milvus Lite) or start with http:// or https:// "
-            f"(Milvus server, Zilliz Cloud), got {text!r}"
-        )
-    path = Path(text).expanduser().absolute()
-    check_is_database(path)
-    return str(path), True
-
-
-def connect(uri: str, local: bool, options: dict[str, Any]) -> MilvusClient:
-    """The first step: a client for a file or a server, or an error that says why there is none."""
-    from pymilvus.exceptions import MilvusException
-
-    from .clients import MilvusDiskError
-    from .lite_client import LiteMilvusClient
-    from .server_client import ServerMilvusClient
-
-    try:
-        return (LiteMilvusClient if local else ServerMilvusClient)(uri=uri, **connection_options(options))
-    except MilvusDiskError:
-        raise
-    except MilvusException as error:
-        hint = "" if local else " Is the address right, the server running, and the token valid?"
-        raise ConnectionError(f"cannot open Milvus at {uri!r}: {error.message}.{hint}") from error
-
-
 def _prepare_collection(
     client: MilvusClient, options: dict[str, Any], made_by: dict[str, str], *, overwrite: bool
 ) -> bool:
-    """The second step: nothing is left in the way of the store, or an error says what is.
+    """The first step: nothing is left in the way of the store, or an error says what is.
 
     Returns:
         Whether the collection is there and remembers its embedding.
@@ -269,7 +223,7 @@ def _prepare_collection(
 
 
 def _open(client: MilvusClient, uri: str, options: dict[str, Any]) -> MilvusVectorStore:
-    """The third step: the store makes what is not there yet, and then works through our client."""
+    """The second step: the store makes what is not there yet, and then works through our client."""
     from pymilvus.exceptions import MilvusException
 
     from .clients import disk_error
