@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,12 +24,17 @@ from .model_embedding import ModelEmbedding
 from .progress import on_batch
 from .remote_service import EmbeddingService, EncodedImage, ServiceSettings
 from .remote_service import EmbeddingServiceError as EmbeddingServiceError
+from .slices import EncodedTexts
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     import numpy.typing as npt
 
+
+# A context variable: LlamaIndex has no argument for it on the way to the requests.
+_GIVEN_UP: ContextVar[threading.Event | None] = ContextVar("given_up", default=None)
+"""Set when whoever began to embed a list of texts does not wait any more."""
 
 _OF_THE_SERVICE = LocalModelEmbedding.model_fields.keys() - ModelEmbedding.model_fields.keys()
 
@@ -134,8 +141,10 @@ class RemoteImageTextEmbedding(ImageTextEmbedding):
     def _encode_items(
         self, items: Sequence[str | tuple[str, Any]], *, show_progress: bool
     ) -> npt.NDArray[np.float32]:
-        vectors: npt.NDArray[np.float32] = np.empty((len(items), self.dim), dtype=np.float32)
-        futures = self.service.submit(items)
+        given_up = _GIVEN_UP.get() or threading.Event()
+        dim = self.service.ask_info(given_up).dim
+        vectors: npt.NDArray[np.float32] = np.empty((len(items), dim), dtype=np.float32)
+        futures = self.service.submit(items, given_up)
         done, advance = 0, on_batch()
         try:
             with tqdm(total=len(items), desc="Embedding", disable=not show_progress) as progress:
@@ -147,9 +156,25 @@ class RemoteImageTextEmbedding(ImageTextEmbedding):
                     if advance is not None:
                         advance(len(part))
         finally:
+            if done < len(items):
+                given_up.set()
             for future in futures:
                 future.cancel()
         return vectors
+
+    @contextmanager
+    def _encode_ahead(self, texts: Sequence[str]) -> Iterator[EncodedTexts]:
+        given_up = threading.Event()
+        token = _GIVEN_UP.set(given_up)
+        try:
+            with super()._encode_ahead(texts) as encoded:
+                try:
+                    yield encoded
+                except BaseException:  # Ctrl-C among them: the thread that encodes would go on repeating
+                    given_up.set()
+                    raise
+        finally:
+            _GIVEN_UP.reset(token)
 
     def _load_image(self, text: ImageText) -> EncodedImage:
         data = self._access.read_expected(
@@ -172,7 +197,8 @@ class RemoteImageTextEmbedding(ImageTextEmbedding):
         service = self.service
         if not service.knows_info:
             await asyncio.to_thread(lambda: service.info)
-        futures = service.submit([self._to_item(text) for text in texts])
+        given_up = threading.Event()
+        futures = service.submit([self._to_item(text) for text in texts], given_up)
         advance = on_batch()
 
         async def answer(future: Future[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
@@ -184,6 +210,7 @@ class RemoteImageTextEmbedding(ImageTextEmbedding):
         try:
             parts = await asyncio.gather(*map(answer, futures))
         finally:
+            given_up.set()
             for future in futures:
                 future.cancel()
         vectors: list[Embedding] = np.concatenate(parts).tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 import numpy as np
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_random_exponential,
+)
 
 from ..images.errors import ImageLoadError
 from ..lazy import Lazy
@@ -88,6 +97,8 @@ class EmbeddingService:
             base_url=settings.endpoint,
             timeout=settings.timeout,
             limits=httpx.Limits(max_connections=settings.parallel_requests),
+            # A proxy of the environment (HTTP_PROXY) reaches its own loopback device, not this one.
+            mounts=dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")),
         )
         self._pool = ThreadPoolExecutor(settings.parallel_requests, thread_name_prefix="embedding-service")
         self._info = Lazy[ServiceInfo]()
@@ -100,10 +111,20 @@ class EmbeddingService:
         Raises:
             EmbeddingServiceError: it does not answer in time, or something else does.
         """
-        return self._info.get(self._get_info)
+        return self.ask_info(threading.Event())
 
-    def submit(self, items: Sequence[Item]) -> list[Future[npt.NDArray[np.float32]]]:
+    def ask_info(self, given_up: threading.Event) -> ServiceInfo:
+        """As :attr:`info`, until ``given_up`` is set."""
+        return self._info.get(lambda: self._get_info(given_up))
+
+    def submit(
+        self, items: Sequence[Item], given_up: threading.Event
+    ) -> list[Future[npt.NDArray[np.float32]]]:
         """Begin to embed items; pictures are read in the threads that send them.
+
+        Args:
+            items: what to embed.
+            given_up: set when nobody waits for them any more: no request is repeated then.
 
         Returns:
             Futures of vectors, each (items of a request, dim), in order. They raise
@@ -114,22 +135,22 @@ class EmbeddingService:
         """
         size = self._settings.items_per_request
         return [
-            self._pool.submit(self._embed, items[start : start + size])
+            self._pool.submit(self._embed, items[start : start + size], given_up)
             for start in range(0, len(items), size)
         ]
 
-    def _embed(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
-        info = self.info
-        return np.concatenate([self._embed_part(part, names, info) for part, names in _parts(items, info)])
+    def _embed(self, items: Sequence[Item], given_up: threading.Event) -> npt.NDArray[np.float32]:
+        info = self.ask_info(given_up)
+        parts = _parts(items, info)
+        return np.concatenate([self._embed_part(part, names, info, given_up) for part, names in parts])
 
     def _embed_part(
-        self, items: list[dict[str, str]], names: list[str], info: ServiceInfo
+        self, items: list[dict[str, str]], names: list[str], info: ServiceInfo, given_up: threading.Event
     ) -> npt.NDArray[np.float32]:
         body = request_body(items)
+        headers = {"content-type": "application/json"}
         try:
-            response = self._send(
-                "POST", EMBED_PATH, content=body, headers={"content-type": "application/json"}
-            )
+            response = self._send("POST", EMBED_PATH, given_up, content=body, headers=headers)
         except httpx.HTTPStatusError as error:
             raise self._item_error(error.response, names) from error
         try:
@@ -159,9 +180,9 @@ class EmbeddingService:
             return ValueError(error.message)
         return EmbeddingServiceError(f"{place} answered {response.status_code}: {one_line(error.message)}")
 
-    def _get_info(self) -> ServiceInfo:
+    def _get_info(self, given_up: threading.Event) -> ServiceInfo:
         try:
-            info = ServiceInfo.model_validate_json(self._send("GET", INFO_PATH).content)
+            info = ServiceInfo.model_validate_json(self._send("GET", INFO_PATH, given_up).content)
         except (httpx.HTTPStatusError, ValueError) as error:
             raise EmbeddingServiceError(
                 f"what answers at {self._settings.endpoint} is no embedding service: {one_line(str(error))}"
@@ -169,8 +190,8 @@ class EmbeddingService:
         self.knows_info = True
         return info
 
-    def _send(self, method: str, path: str, **options: object) -> httpx.Response:
-        """Send a request until there is an answer.
+    def _send(self, method: str, path: str, given_up: threading.Event, **options: object) -> httpx.Response:
+        """Send a request until there is an answer, or nobody waits for one.
 
         Raises:
             EmbeddingServiceError: there is none in time.
@@ -181,7 +202,8 @@ class EmbeddingService:
             return self._client.request(method, path, **options).raise_for_status()  # type: ignore[arg-type]
 
         retrying = Retrying(
-            stop=stop_after_delay(self._settings.retry_seconds),
+            stop=stop_after_delay(self._settings.retry_seconds) | stop_when_event_set(given_up),
+            sleep=sleep_using_event(given_up),
             wait=_wait,
             retry=retry_if_exception(_is_transient),
             before_sleep=self._log,
@@ -194,9 +216,24 @@ class EmbeddingService:
                 raise
             raise EmbeddingServiceError(
                 f"the embedding service at {self._settings.endpoint} gave no answer for "
-                f"{self._settings.retry_seconds:.0f} seconds ({type(error).__name__}: {error}). Is the "
-                "address right, and the service running? What failed changed nothing: do it again."
+                f"{self._settings.retry_seconds:g} seconds ({type(error).__name__}: {one_line(str(error))}). "
+                f"{self._advice(error)} What failed changed nothing: do it again."
             ) from error
+
+    def _advice(self, error: httpx.HTTPError) -> str:
+        settings = self._settings
+        if isinstance(error, httpx.ReadTimeout):
+            return (
+                f"It is there, and was slower than timeout={settings.timeout:g} allows: raise timeout, or "
+                f"lower items_per_request={settings.items_per_request} or "
+                f"parallel_requests={settings.parallel_requests}."
+            )
+        if isinstance(error, httpx.HTTPStatusError):
+            return (
+                "It, or what stands before it, has too much to do or is not ready: raise retry_seconds, or "
+                f"lower parallel_requests={settings.parallel_requests}."
+            )
+        return "Is the address right, and the service running?"
 
     def _log(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

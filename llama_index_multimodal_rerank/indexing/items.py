@@ -91,7 +91,7 @@ def item_of(listed: ListedImage, base: Path | None = None) -> Item:
     owner, text, metadata, problem = repr(str(listed.image)), "", {}, None
     place, id_ = _place(listed.image, base), listed.id_
     try:
-        if id_ is None:
+        if id_ is None or id_ == "":
             id_ = default_node_id(place)
         check_text(id_, owner, "id_")
         check_text(listed.text, owner, "text")
@@ -115,7 +115,8 @@ def _place(image: str | os.PathLike[str], base: Path | None = None) -> Path | st
     path = as_path(image)
     if path is None:
         raise ValueError(f"a picture must be listed by its path or URL, got {image!r:.200}")
-    return absolute_path(path if base is None else base / path.expanduser())
+    path = Path(os.path.expanduser(path))  # noqa: PTH111 (Path's raises for names like "~$a.jpg")
+    return absolute_path(path if base is None else base / path)
 
 
 def _from_found(file: FoundFile) -> Item:

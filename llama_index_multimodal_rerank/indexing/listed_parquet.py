@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.listed_image import ListedImage
-from .items import item_of
+from .items import Item, item_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,5 +72,9 @@ def _to_items(batch: pa.Table, base: Path) -> pa.Table:
     for row in batch.to_pylist():
         image, text, id_ = row.pop("image"), row.pop("text", None), row.pop("id", None)
         metadata = {key: value for key, value in row.items() if value is not None}
-        lines.append(item_of(ListedImage(image, text or "", metadata, id_), base=base).to_json())
+        try:
+            item = item_of(ListedImage(image, text or "", metadata, id_), base=base)
+        except ValueError as error:  # one row of many must not end the run
+            item = Item(image, id_ or "", problem=str(error))
+        lines.append(item.to_json())
     return pa.table({"item": pa.array(lines, pa.string())})

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..milvus.connection import connect, resolve_uri
 from ..milvus.filters import is_in
-from ..milvus.store import connect, milvus_store, resolve_uri
+from ..milvus.store import milvus_store
 from .items import content_key
 from .targets import EmbeddingFacts
 
@@ -30,7 +31,7 @@ class MilvusServer:
     Raises:
         ValueError: ``uri`` is a Milvus Lite file, which one process at a time can open; or
             ``sparse_embedding_function`` is among the options: only dense vectors are made here; or
-            ``batch_rows`` is out of range.
+            ``batch_rows`` is out of range, or called ``batch_size``.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class MilvusServer:
                 "sparse_embedding_function: workers make dense vectors alone. Fill a hybrid collection by a "
                 "pipeline with milvus_store(..., sparse_embedding_function=...)."
             )
+        if "batch_size" in options:
+            raise ValueError(f"batch_size is batch_rows here, got batch_size={options['batch_size']!r}")
         if not 1 <= batch_rows <= 10_000:
             raise ValueError(f"batch_rows must be from 1 to 10,000, got {batch_rows}")
         self._collection_name = collection_name

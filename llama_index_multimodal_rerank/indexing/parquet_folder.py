@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ DYNAMIC = "$meta"
 
 _COLUMNS = {"text_key": "text", "embedding_field": "embedding", "doc_id_field": "doc_id"}
 _OWN = {"id", "doc_id", "text", "embedding"}
+
+_ROWS = re.compile(r"rows-(\d{6,})-[0-9a-f]{16}\.parquet")
+_PARTIAL = re.compile(rf"({_ROWS.pattern}|{FINGERPRINT_FILE}|{HOW_TO_IMPORT})\.[0-9a-f]{{32}}\.partial")
+"""Names of our files: others are the user's."""
 
 _HOW_TO = """\
 # These files hold the rows that a MilvusVectorStore writes: columns id, doc_id, text, embedding and $meta, in
@@ -71,6 +76,7 @@ class ParquetFolder:
 
         Raises:
             EmbeddingMismatchError: it was filled by another embedding.
+            FileExistsError: it holds Parquet files that are not ours.
             OSError: it cannot be written.
         """
         import ray
@@ -78,6 +84,11 @@ class ParquetFolder:
         self._folder.mkdir(parents=True, exist_ok=True)
         facts = {**embedding.fingerprint, "dim": str(embedding.dim)}
         remembered = self._folder / FINGERPRINT_FILE
+        for path in _files(self._folder):
+            if not _ROWS.fullmatch(path.name):
+                raise FileExistsError(
+                    f"{str(path)!r} is no file that ParquetFolder writes. Choose an empty folder."
+                )
         if remembered.exists():
             check_fingerprint(str(self._folder), json.loads(remembered.read_text("utf-8")), facts)
         elif _files(self._folder):
@@ -88,7 +99,8 @@ class ParquetFolder:
         else:
             _replace(remembered, lambda path: path.write_text(json.dumps(facts, sort_keys=True), "utf-8"))
         for left in self._folder.glob("*.partial"):  # by a process that was killed
-            left.unlink()
+            if _PARTIAL.fullmatch(left.name):
+                left.unlink()
         drop_superseded(self._folder)
         runs = [int(path.name.split("-")[1]) for path in _files(self._folder)]
         return OpenParquetFolder(
@@ -188,10 +200,14 @@ def read_rows(folder: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
     Yields:
         Up to 500 rows at a time.
     """
+    yield from _rows(Path(folder), ["id", "doc_id", "text", "embedding"])
+
+
+def _rows(folder: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     import pyarrow.parquet as pq
 
-    for path in _files(Path(folder)):
-        for batch in pq.ParquetFile(path).iter_batches(500):
+    for path in _files(folder):
+        for batch in pq.ParquetFile(path).iter_batches(500, columns=[*columns, DYNAMIC]):
             yield [{**json.loads(row.pop(DYNAMIC)), **row} for row in batch.to_pylist()]
 
 
@@ -219,7 +235,7 @@ def _known_rows(folder: Path) -> pa.Table:
     import pyarrow as pa
 
     ids, keys = [], []
-    for rows in read_rows(folder):
+    for rows in _rows(folder, ["id", "text"]):  # without the vectors, nearly all of a file
         for row in rows:
             ids.append(row["id"])
             keys.append(content_key(row["text"], json.loads(row["_node_content"])["metadata"]))

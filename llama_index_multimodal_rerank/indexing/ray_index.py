@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..data.folders import SkippedImage, absolute_path
 from ..images.access import ImageAccess
+from ..images.sources import is_url
+from ..schema.values import storable_metadata
 from .items import list_items
 from .listed_parquet import is_parquet, read_listed
 from .stages import KEPT, SKIPPED, WRITTEN, EmbedImages, ReadImages, WriteRows
@@ -105,13 +107,15 @@ def index_with_ray(
         target: :class:`MilvusServer` or :class:`ParquetFolder`.
         recursive: search a folder's subfolders too.
         glob: which files of a folder to look at; see ``load_image_nodes``.
-        text: makes a picture's caption from its path; called in the workers.
-        metadata: added to each node; a mapping, or a function of the path, called in the workers.
+        text: makes a picture's caption from its path; called in the workers. A URL has no path: list it as
+            ``ListedImage(url, text=...)``.
+        metadata: added to each node; a mapping, or a function of the path, called in the workers; for URLs a
+            mapping alone.
         report: file for the pictures left out, a JSON object for each with ``image``, ``id`` and ``reason``.
             It is of this run: the file is written anew.
         actors: how many models there are, at least 1.
-        num_gpus: GPUs of each, also parts of one.
-        num_cpus: CPUs of each.
+        num_gpus: GPUs of each, 0 or more, also parts of one.
+        num_cpus: CPUs of each, 0 or more.
         batch_size: pictures that are handed to a model at once, 1 to 2,048.
 
     Returns:
@@ -123,18 +127,26 @@ def index_with_ray(
         EmbeddingMismatchError: the target was filled by another embedding. Nothing is written.
         ConnectionError: the Milvus server does not answer, or went away for more than half a minute. What was
             written stays.
+        NodeValueError: ``metadata`` is a mapping with a value that Milvus cannot keep. Nothing is written.
+        OSError: ``report`` cannot be written. Nothing else is.
         ValueError: an argument is out of range; ``source`` is of none of these kinds, or holds one id
-            twice; ``text`` or ``metadata`` is given for a source that has its own; ``recursive`` or ``glob``
-            for one that is no folder; the actors leave no CPU of this machine to the other stages. Nothing is
-            written.
+            twice; ``text`` or ``metadata`` is given for a source that has its own, or as a function for URLs;
+            ``recursive`` or ``glob`` for one that is no folder; the actors need more GPUs than this machine
+            has, or leave none of its CPUs to the other stages. Nothing is written.
     """
     _check_range("actors", actors, 1, 10_000)
     _check_range("batch_size", batch_size, 1, 2048)
+    _check_range("num_gpus", num_gpus, 0, 10_000)
+    _check_range("num_cpus", num_cpus, 0, 10_000)
+    if metadata is not None and not callable(metadata):
+        storable_metadata(metadata, "index_with_ray")
     ray = _import_ray()
     listed = _list(source, recursive=recursive, glob=glob, batch_size=batch_size, texts=(text, metadata))
     if not ray.is_initialized():
         ray.init()
-    _check_cpus(ray, actors * num_cpus)
+    _check_resources(ray, actors, num_cpus=num_cpus, num_gpus=num_gpus)
+    path = Path(os.devnull) if report is None else absolute_path(report)
+    path.write_bytes(b"")  # before the target is made, or an old one dropped
     if listed is None:
         logger.warning("No picture was found in %r.", source)
         return IndexedWithRay(0, 0, [])
@@ -165,7 +177,7 @@ def index_with_ray(
         )
         .map_batches(WriteRows(opened), batch_size=opened.batch_rows, batch_format="pyarrow")
     )
-    result = _collect(outcomes.iter_batches(batch_size=None, batch_format="pyarrow"), report)
+    result = _collect(outcomes.iter_batches(batch_size=None, batch_format="pyarrow"), path)
     opened.close()
     return result
 
@@ -189,6 +201,11 @@ def _list(
     items = [*list_items(source, recursive=recursive, glob=glob)]
     if has_texts and any(item.is_listed for item in items):
         raise ValueError("text and metadata are for paths: a ListedImage has its own")
+    if any(map(callable, texts)) and (urls := [item.image for item in items if is_url(item.image)]):
+        raise ValueError(
+            f"text and metadata as functions are called with paths, and {urls[0]!r} is a URL: list URLs as "
+            "ListedImage(url, text=..., metadata=...), or give metadata as a mapping"
+        )
     lines = [item.to_json() for item in items]
     tables = [
         pa.table({"item": lines[start : start + batch_size]}) for start in range(0, len(lines), batch_size)
@@ -214,11 +231,10 @@ def _embedding_facts(embed_model: ImageTextEmbedding) -> EmbeddingFacts:
     return EmbeddingFacts(embed_model.dim, embed_model.fingerprint)
 
 
-def _collect(batches: Iterator[pa.Table], report: str | os.PathLike[str] | None) -> IndexedWithRay:
+def _collect(batches: Iterator[pa.Table], report: Path) -> IndexedWithRay:
     counts = {WRITTEN: 0, KEPT: 0}
     skipped: list[SkippedImage] = []
-    path = Path(os.devnull if report is None else report)
-    with path.open("w", encoding="utf-8") as file:
+    with report.open("w", encoding="utf-8") as file:
         for batch in batches:
             for row in batch.to_pylist():
                 if row["outcome"] != SKIPPED:
@@ -242,17 +258,25 @@ def _import_ray() -> Any:
     return ray
 
 
-def _check_range(name: str, value: int, lowest: int, highest: int) -> None:
+def _check_range(name: str, value: float, lowest: int, highest: int) -> None:
     if not lowest <= value <= highest:
         raise ValueError(f"{name} must be from {lowest} to {highest}, got {value}")
 
 
-def _check_cpus(ray: Any, taken: float) -> None:
-    """Refuse actors that leave no CPU to the other stages: Ray would wait for ever."""
-    there = float(ray.cluster_resources().get("CPU", 0))
+def _check_resources(ray: Any, actors: int, *, num_cpus: float, num_gpus: float) -> None:
+    """Refuse actors that this machine has no room for: Ray would wait for ever."""
     # A cluster may grow; one machine does not.
-    if len(ray.nodes()) == 1 and there < taken + 1:
+    if len(ray.nodes()) > 1:
+        return
+    there = ray.cluster_resources()
+    gpus, cpus = float(there.get("GPU", 0)), float(there.get("CPU", 0))
+    if gpus < actors * num_gpus:
         raise ValueError(
-            f"actors * num_cpus is {taken:g} of the {there:g} CPUs that Ray has here, and reading and "
-            "writing need one more. Give fewer actors, a smaller num_cpus, or ray.init(num_cpus=...)."
+            f"actors * num_gpus is {actors * num_gpus:g}, and Ray has {gpus:g} GPUs here. Give fewer actors, "
+            "or a smaller num_gpus (parts of one, such as 0.5, share it; 0 computes on the CPU)."
+        )
+    if cpus < actors * num_cpus + 1:
+        raise ValueError(
+            f"actors * num_cpus is {actors * num_cpus:g} of the {cpus:g} CPUs that Ray has here, and reading "
+            "and writing need one more. Give fewer actors, a smaller num_cpus, or ray.init(num_cpus=...)."
         )

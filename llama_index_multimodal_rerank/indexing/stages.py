@@ -55,7 +55,7 @@ class ReadImages:
         access: what may be read.
         apply_exif_orientation: of the embedding.
         text: makes captions of paths.
-        metadata: added to the nodes of paths.
+        metadata: added to the nodes of paths and URLs; a function is called with paths alone.
     """
 
     target: OpenTarget
@@ -93,8 +93,11 @@ class ReadImages:
         return {**result, "outcome": READY, "row": json.dumps(row), "text": item.text, "picture": picture}
 
     def _with_texts(self, item: Item) -> Item:
-        if item.is_listed or is_url(item.image):
+        if item.is_listed:
             return item
+        if is_url(item.image):
+            extra = {} if callable(self.metadata) else self.metadata or {}
+            return replace(item, metadata=storable_metadata(extra, repr(item.image)))
         check_name(Path(item.image))
         text, metadata = call_for_file(Path(item.image), self.text, self.metadata)
         return replace(item, text=text, metadata=storable_metadata(metadata or {}, repr(item.image)))

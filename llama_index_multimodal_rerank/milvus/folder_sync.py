@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,13 +14,16 @@ from llama_index.core.schema import BaseNode, MetadataMode
 
 from ..data.folders import NOT_A_PICTURE, ImageNodeList, SkippedImage, load_image_nodes
 from ..data.listing import LINKED_FOLDER
-from ..schema.image_node import FILE_FACTS
+from ..schema.image_node import FILE_FACTS, default_node_id
 from ..schema.image_text import IMAGE_DIGEST_KEY
 from ..schema.nodes import ImageTextNode
+from .fingerprint import check_fingerprint, fingerprint, remembered_fingerprint
 
 if TYPE_CHECKING:
     from ..embeddings.image_text_embedding import ImageTextEmbedding
     from .vector_store import QuotingMilvusVectorStore
+
+logger = logging.getLogger(__name__)
 
 _FIRST_BATCH, _LARGEST_BATCH, _QUICK_SECONDS = 16, 256, 1.0
 """Pictures that are embedded and written together: so many at first, twice as many after a quick batch. So a
@@ -98,13 +102,16 @@ def sync_folder(
 
     The collection itself is the memory of what was indexed: rows hold path, digest of the file, caption and
     metadata of their pictures, and are compared with what is in the folder now. So there is no document
-    store to keep beside it, and a run that was interrupted is taken up where it ended. Rows of pictures
-    outside of the folder are left alone.
+    store to keep beside it, and a run that was interrupted is taken up where it ended. Looked at, and
+    deleted, are the rows of the folder's pictures under the ids that :func:`load_image_nodes` gives. All
+    others are left alone: pictures of other folders, texts, and pictures that were written under ids of their
+    own (``image_node(..., id_=...)``). The latter are then in the collection twice; a warning says how many.
 
     Captions and metadata that rows have stay as long as ``text`` and ``metadata`` tell nothing else.
 
-    A picture that cannot be read is left out and named. If it was indexed before, its row is kept: a disk
-    that is not there for a moment must not cost the index.
+    A picture that cannot be read, or not any more when it is to be embedded, is left out and named, whatever
+    the model's ``on_error`` is. If it was indexed before, its row is kept: a disk that is not there for a
+    moment must not cost the index.
 
     Example:
         Three pictures are indexed; then one is drawn anew, and one deleted.
@@ -133,14 +140,14 @@ def sync_folder(
     Args:
         folder: the folder. How its path is written does not matter, ``..`` among it; links are not resolved.
         store: what :func:`milvus_store` returned.
-        embed_model: the model that the store was opened with.
+        embed_model: the model that the store was opened with, or one of the same fingerprint.
         recursive: as :func:`load_image_nodes`.
         glob: as :func:`load_image_nodes`; rows of the folder that do not match any more are deleted.
         text: as :func:`load_image_nodes`. Default: the captions that rows have; new pictures have none.
         metadata: as :func:`load_image_nodes`; it takes the place of what rows have, so ``{}`` removes that.
             Default: what rows have; new pictures have none.
-        batch_size: pictures that are embedded and written together; an interrupted run keeps all but the
-            last so many. Default: 16, and up to 256 on fast machines.
+        batch_size: pictures that are embedded and written together, at least 1; an interrupted run keeps all
+            but the last so many. Default: 16, and up to 256 on fast machines.
         show_progress: show progress bars.
         on_progress: called now and then; what it raises ends the run, and what is written by then stays.
 
@@ -150,16 +157,23 @@ def sync_folder(
     Raises:
         FileNotFoundError: there is no such folder. Nothing is done.
         NotADirectoryError: ``folder`` is a file. Nothing is done.
-        ValueError: no picture is in the folder, and the collection holds some of it: a wrong folder, or a
-            disk that is not there. Nothing is deleted.
+        EmbeddingMismatchError: the collection belongs to another embedding than ``embed_model``. Nothing is
+            done.
+        ValueError: ``batch_size`` is less than 1; nothing is done. Or no picture is in the folder, and the
+            collection holds some of it: a wrong folder, or a disk that is not there; nothing is deleted.
         OSError: Milvus cannot be reached, or cannot write.
     """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, or None for the default, got {batch_size}")
+    _check_embedding(store, embed_model)
+    # Under "raise", one file that changes meanwhile would end a run of hours.
+    embed_model = embed_model.model_copy(update={"on_error": "skip"})
     root = Path(os.path.abspath(Path(folder).expanduser()))  # noqa: PTH100 (absolute() leaves .. as it is)
     if root.exists() and not root.is_dir():
         raise NotADirectoryError(f"not a folder: {str(root)!r}")
     report = on_progress or (lambda progress: None)
     report(SyncProgress("reading", 0, 0))
-    stored = {node.node_id: node for node in store.all_nodes() if _is_below(_path(node), root)}
+    stored = _stored_below(root, store)
     by_path = {_path(node): node for node in stored.values()}
     found = load_image_nodes(
         root,
@@ -201,6 +215,30 @@ def sync_folder(
     )
 
 
+def _check_embedding(store: QuotingMilvusVectorStore, embed_model: ImageTextEmbedding) -> None:
+    """Refuse a model whose vectors cannot be compared with those of the store."""
+    remembered = remembered_fingerprint(store.client.describe_collection(store.collection_name))
+    if remembered is not None:
+        sparse = store.sparse_embedding_function if store.enable_sparse else None
+        own = fingerprint(embed_model, store.similarity_metric, sparse)
+        check_fingerprint(store.collection_name, remembered, own)
+
+
+def _stored_below(root: Path, store: QuotingMilvusVectorStore) -> dict[str, BaseNode]:
+    """Return the rows of a folder's pictures by id, without those that have other ids than we give."""
+    below = [node for node in store.all_nodes() if _is_below(_path(node), root)]
+    stored = {node.node_id: node for node in below if node.node_id == default_node_id(Path(_path(node)))}
+    if len(stored) < len(below):
+        logger.warning(
+            "The collection holds %d pictures of %r under ids of their own. They are left alone, and "
+            "sync_folder adds these pictures once more. To have them once, delete the others by "
+            "store.delete_nodes.",
+            len(below) - len(stored),
+            str(root),
+        )
+    return stored
+
+
 def _embed(
     nodes: Sequence[ImageTextNode],
     store: QuotingMilvusVectorStore,
@@ -209,7 +247,7 @@ def _embed(
     show_progress: bool,
     report: Callable[[SyncProgress], None],
 ) -> list[SkippedImage]:
-    """Embed and write nodes, batch by batch; return those that the model left out (``on_error="skip"``)."""
+    """Embed and write nodes, batch by batch; return those that the model left out."""
     from tqdm.auto import tqdm
 
     left_out: list[SkippedImage] = []
@@ -285,7 +323,8 @@ def _told(node: BaseNode | None) -> dict[str, Any]:
 
 
 def _path(node: BaseNode) -> str:
-    return str(node.metadata.get("file_path") or getattr(node, "image_path", None) or "")
+    # Not metadata["file_path"]: texts have that, too, and the user's own metadata may say something else.
+    return str(getattr(node, "image_path", None) or "")
 
 
 def _paths(nodes: Iterable[BaseNode]) -> tuple[str, ...]:

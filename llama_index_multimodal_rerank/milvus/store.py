@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-import re
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .connection import QUIET_CONNECTION, connect, resolve_uri
 from .fingerprint import (
     EmbeddingMismatchError as EmbeddingMismatchError,
 )
@@ -19,8 +19,7 @@ from .fingerprint import (
     to_property,
 )
 from .index import check_index
-from .lite_recovery import check_is_database
-from .names import check_name
+from .options import check_connection_options, check_store_options
 
 if TYPE_CHECKING:
     from llama_index.vector_stores.milvus import MilvusVectorStore
@@ -35,16 +34,8 @@ SIMILARITY_METRICS = ("COSINE", "IP")
 LITE_COMFORTABLE_ROWS = 100_000
 """Rows above which one exact search on Milvus Lite takes about a second or more."""
 
-QUIET_CONNECTION = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
-"""Options of gRPC with which Milvus Lite is not pinged.
-
-pymilvus (2.6.17) pings every ten seconds, and gRPC's default server, which Lite is, takes that for an attack:
-after a minute or two with few requests it closes the connection, and gRPC prints "ENHANCE_YOUR_CALM",
-"too_many_pings". There is nothing to keep alive: the server is in the same process.
-"""
-
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|unix:")
-_SERVER_SCHEMES = ("http://", "https://", "tcp://", "unix:")
+_SERVER_CHECKS = frozenset({"scalar_field_types", "sparse_index_config", "collection_properties"})
+"""Options that, as ``index_config``, a server may refuse; Milvus Lite takes them as they are."""
 
 
 def milvus_store(
@@ -68,7 +59,7 @@ def milvus_store(
             loaded now.
         collection_name: the collection.
         token: ``"user:password"`` or API key, for servers and Zilliz Cloud.
-        overwrite: drop the collection first, if it exists.
+        overwrite: drop the collection first, if it exists; arguments are checked before.
         similarity_metric: ``"COSINE"`` or ``"IP"``.
         index_config: for example ``{"index_type": "HNSW", "M": 16}``. Default: exact search
             (``FLAT``) on Lite, ``AUTOINDEX`` elsewhere. A collection that is there keeps its index, and
@@ -79,8 +70,8 @@ def milvus_store(
             pass it again: the collection remembers the name of its class and, where it has one, its attribute
             ``fingerprint`` (``dict[str, str]``, what tells its weights from others').
         **kwargs: any other argument of ``MilvusVectorStore`` (``scalar_field_names``,
-            ``hybrid_ranker``, ``batch_size``; ``consistency_level="Strong"`` to see at once what
-            other clients of a server wrote, too …) or of ``pymilvus.MilvusClient`` (``db_name``,
+            ``scalar_field_types``, ``hybrid_ranker``, ``batch_size``; ``consistency_level="Strong"`` to see
+            at once what other clients of a server wrote, too …) or of ``pymilvus.MilvusClient`` (``db_name``,
             ``timeout``, ``secure`` …).
 
     Returns:
@@ -125,7 +116,10 @@ def milvus_store(
         ValueError: ``uri``, ``similarity_metric`` or a name (of collection, database or field) is not
             usable, or there is something at ``uri`` that is no Milvus Lite 3 database, or the collection is
             hybrid and no ``sparse_embedding_function`` was given (or the other way round), or it has another
-            index than ``index_config`` asks for.
+            index than ``index_config`` asks for; or another argument has a value that it does not allow.
+        TypeError: there is no such argument, in ``MilvusVectorStore`` and ``MilvusClient`` either, or it is
+            one that is decided here (``upsert_mode`` …).
+        MilvusException: a server refuses ``index_config`` or another option; nothing was dropped.
     """
     metric = similarity_metric.upper()
     if metric not in SIMILARITY_METRICS:
@@ -133,7 +127,7 @@ def milvus_store(
             f"similarity_metric must be one of {SIMILARITY_METRICS}, got {similarity_metric!r}. "
             "(L2 gives distances, which LlamaIndex would read as similarities.)"
         )
-    _check_names(collection_name, kwargs)
+    check_store_options(collection_name, kwargs, index_config)
     uri, local = resolve_uri(uri)
     if local:
         # MilvusVectorStore connects by itself, too, and with the same options shares the connection.
@@ -149,6 +143,8 @@ def milvus_store(
     )
     made_by = fingerprint(embed_model, metric, sparse_embedding_function)
     client = connect(uri, local, options)
+    if overwrite and not local and (index_config or _SERVER_CHECKS & kwargs.keys()):
+        _try_options(client, uri, options)
     is_remembered = _prepare_collection(client, options, made_by, overwrite=overwrite)
     if is_remembered and index_config and options.get("enable_dense", True):
         check_index(client, collection_name, options.get("embedding_field", "embedding"), index_config)
@@ -176,7 +172,7 @@ def describe_collection(
         ConnectionError: as :func:`milvus_store`.
         ValueError: ``uri`` or the name is not usable.
     """
-    _check_names(collection_name, {})
+    check_connection_options(collection_name, kwargs)
     uri, local = resolve_uri(uri)
     if local:
         if not Path(uri).exists():
@@ -188,58 +184,10 @@ def describe_collection(
     return dict(client.describe_collection(collection_name))
 
 
-def _check_names(collection_name: str, options: dict[str, Any]) -> None:
-    """Refuse names before anything is opened, made or dropped: MilvusVectorStore connects by itself, too."""
-    if collection_name is None:
-        raise ValueError("collection_name must be a str, got None")
-    check_name(collection_name, "collection_name")
-    for option in ("db_name", "embedding_field", "sparse_embedding_field", "text_key", "doc_id_field"):
-        check_name(options.get(option), option)
-    for name in options.get("scalar_field_names") or ():
-        check_name(name, "scalar_field_names")
-
-
-def resolve_uri(uri: str | Path) -> tuple[str, bool]:
-    """Return the URI for pymilvus, and whether it is a Milvus Lite file."""
-    text = str(uri)
-    scheme = _SCHEME.match(text)
-    # pymilvus takes every address that ends in ".db" for a file.
-    if scheme and scheme[0].lower() in _SERVER_SCHEMES and not text.endswith(".db"):
-        return text, False
-    if scheme or not text.endswith(".db"):
-        raise ValueError(
-            f"uri must be a file name ending in '.db' (Milvus Lite) or start with http:// or https:// "
-            f"(Milvus server, Zilliz Cloud), got {text!r}"
-        )
-    path = Path(text).expanduser().absolute()
-    check_is_database(path)
-    return str(path), True
-
-
-def connect(uri: str, local: bool, options: dict[str, Any]) -> MilvusClient:
-    """The first step: a client for a file or a server, or an error that says why there is none."""
-    from llama_index.vector_stores.milvus import MilvusVectorStore
-    from pymilvus.exceptions import MilvusException
-
-    from .clients import MilvusDiskError
-    from .lite_client import LiteMilvusClient
-    from .server_client import ServerMilvusClient
-
-    of_store = inspect.signature(MilvusVectorStore.__init__).parameters
-    connection = {name: value for name, value in options.items() if name not in of_store or name == "token"}
-    try:
-        return (LiteMilvusClient if local else ServerMilvusClient)(uri=uri, **connection)
-    except MilvusDiskError:
-        raise
-    except MilvusException as error:
-        hint = "" if local else " Is the address right, the server running, and the token valid?"
-        raise ConnectionError(f"cannot open Milvus at {uri!r}: {error.message}.{hint}") from error
-
-
 def _prepare_collection(
     client: MilvusClient, options: dict[str, Any], made_by: dict[str, str], *, overwrite: bool
 ) -> bool:
-    """The second step: nothing is left in the way of the store, or an error says what is.
+    """The first step: nothing is left in the way of the store, or an error says what is.
 
     Returns:
         Whether the collection is there and remembers its embedding.
@@ -275,7 +223,7 @@ def _prepare_collection(
 
 
 def _open(client: MilvusClient, uri: str, options: dict[str, Any]) -> MilvusVectorStore:
-    """The third step: the store makes what is not there yet, and then works through our client."""
+    """The second step: the store makes what is not there yet, and then works through our client."""
     from pymilvus.exceptions import MilvusException
 
     from .clients import disk_error
@@ -295,6 +243,17 @@ def _open(client: MilvusClient, uri: str, options: dict[str, Any]) -> MilvusVect
         raise
     store.use_client(client)
     return store
+
+
+def _try_options(client: MilvusClient, uri: str, options: dict[str, Any]) -> None:
+    """Make an empty collection of them: if the server refuses that, the one to be replaced is still there."""
+    if not client.has_collection(options["collection_name"]):
+        return
+    trial = f"trial_{uuid.uuid4().hex}"
+    try:
+        _open(client, uri, {**options, "collection_name": trial})
+    finally:
+        client.drop_collection(trial)  # no error where there is none
 
 
 def _drop_indexes(client: MilvusClient, collection_name: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ..embeddings.image_text_embedding import ImageTextEmbedding
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RETRY_AFTER_SECONDS = 1
 _DISCARDED = 8  # of a body that is too long, so many times the limit are read and dropped before the answer
@@ -113,7 +115,7 @@ class _Service:
         body = await asyncio.wait_for(self._body(request), self._limits.body_seconds)
         items, encoding = await asyncio.to_thread(parse_request, body, self._limits.max_items)
         del body
-        vectors = await self._embedder.embed(items)
+        vectors = await _while_awaited(request, self._embedder.embed(items))
         return await asyncio.to_thread(answer_body, vectors, self._model, encoding)
 
     async def _body(self, request: Request) -> bytes:
@@ -140,6 +142,35 @@ class _Service:
             await asyncio.wait_for(read(), self._limits.body_seconds)
         except (TimeoutError, asyncio.TimeoutError, ClientDisconnect, RuntimeError):
             return
+
+
+async def _while_awaited(request: Request, work: Coroutine[object, object, T]) -> T:
+    """Return what ``work`` returns; end it when nobody waits for it any more.
+
+    A client that was not answered in time asks again. Were its earlier requests embedded all the same, a
+    service that is too slow would have the more to do.
+
+    Args:
+        request: whose body was read.
+        work: what it asked for.
+
+    Raises:
+        ClientDisconnect: its client is gone.
+    """
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        waiting.cancel()
 
 
 def _content_length(request: Request) -> int | None:

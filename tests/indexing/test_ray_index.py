@@ -5,7 +5,10 @@ from __future__ import annotations
 import doctest
 import json
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from PIL import Image
 pytest.importorskip("ray", reason='Ray is not installed: pip install ".[ray]"')
 
 from support.ray_behaviour import check_killed_runs, expected_vectors, key_of
-from support.ray_doubles import PixelEmbedding, write_pictures
+from support.ray_doubles import DIM, PixelEmbedding, write_pictures
 
 from llama_index_multimodal_rerank import (
     EmbeddingMismatchError,
@@ -28,6 +31,7 @@ from llama_index_multimodal_rerank import (
 )
 from llama_index_multimodal_rerank.indexing import ray_index
 from llama_index_multimodal_rerank.indexing.parquet_folder import read_rows
+from llama_index_multimodal_rerank.indexing.targets import EmbeddingFacts
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here")]
 
@@ -204,6 +208,59 @@ def test_actors_must_leave_a_cpu(tmp_path: Path) -> None:
     assert not (tmp_path / "rows").exists()
 
 
+def test_gpus_that_are_not_there_are_not_waited_for(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 1, 0)
+    with pytest.raises(ValueError, match=r"actors \* num_gpus is 1, and Ray has 0 GPUs here"):
+        index_with_ray(
+            tmp_path / "pictures", PixelEmbedding(), ParquetFolder(tmp_path / "rows"), actors=2, num_gpus=0.5
+        )
+    assert not (tmp_path / "rows").exists()
+
+
+def test_a_report_that_cannot_be_written_is_an_error_before_work_begins(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 1, 0)
+    rows, report = ParquetFolder(tmp_path / "rows"), tmp_path / "reports" / "left_out.jsonl"
+    with pytest.raises(FileNotFoundError, match=r"left_out\.jsonl"):
+        index_with_ray(tmp_path / "pictures", PixelEmbedding(), rows, report=report)
+    assert not (tmp_path / "rows").exists()
+
+
+def test_metadata_of_urls(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 1, 0)
+    (path,) = (tmp_path / "pictures").iterdir()
+    options: dict[str, Any]
+    handler = partial(SimpleHTTPRequestHandler, directory=str(path.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{path.name}"
+        model = PixelEmbedding(allow_urls=["127.0.0.1"])
+        for options in ({"text": str}, {"metadata": lambda path: {"name": path.name}}):
+            with pytest.raises(ValueError, match=r"and 'http://.*' is a URL: .*ListedImage\(url"):
+                index_with_ray([path, url], model, ParquetFolder(tmp_path / "rows"), **options)
+        assert not (tmp_path / "rows").exists()
+        for _ in range(2):
+            result = index_with_ray(
+                [path, url], model, ParquetFolder(tmp_path / "rows"), metadata={"shop": "a"}
+            )
+        assert (result.written, result.kept) == (0, 2)
+        server.shutdown()
+    assert [row["shop"] for row in all_rows(tmp_path / "rows")] == ["a", "a"]
+
+
+def test_files_that_are_not_its_own_are_left_alone(tmp_path: Path) -> None:
+    folder, facts = tmp_path / "rows", EmbeddingFacts(DIM, {"model": "double"})
+    folder.mkdir()
+    theirs = folder / "film.mkv.partial"
+    theirs.write_bytes(b"of a download")
+    left = folder / f"rows-000001-{'0' * 16}.parquet.{'a' * 32}.partial"
+    left.write_bytes(b"of a killed worker")
+    ParquetFolder(folder).open(facts)
+    assert (theirs.exists(), left.exists()) == (True, False)
+    (folder / "rows-of-mine.parquet").write_bytes(b"")
+    with pytest.raises(FileExistsError, match=r"rows-of-mine\.parquet.* Choose an empty folder"):
+        ParquetFolder(folder).open(facts)
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
@@ -232,7 +289,12 @@ def test_what_is_wrong_with_a_list_is_said_before_work_begins(
 
 def test_a_list_without_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "list.txt").write_text("\n")
-    result = index_with_ray(tmp_path / "list.txt", PixelEmbedding(), ParquetFolder(tmp_path / "rows"))
+    report = tmp_path / "left_out.jsonl"
+    report.write_text("of an earlier run")
+    result = index_with_ray(
+        tmp_path / "list.txt", PixelEmbedding(), ParquetFolder(tmp_path / "rows"), report=report
+    )
+    assert report.read_text() == ""
     assert (result.written, result.kept, result.skipped) == (0, 0, [])
     assert "No picture was found" in caplog.text
     with pytest.raises(ValueError, match="a ListedImage has its own"):

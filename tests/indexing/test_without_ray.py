@@ -63,6 +63,21 @@ def test_milvus_lite_is_refused_before_work_begins(tmp_path: Path) -> None:
             lambda: index_with_ray(".", PixelEmbedding(), ParquetFolder("rows"), batch_size=0),
             "batch_size must",
         ),
+        (
+            lambda: index_with_ray(".", PixelEmbedding(), ParquetFolder("rows"), num_gpus=-1),
+            "num_gpus must be from 0 .*, got -1",
+        ),
+        (
+            lambda: index_with_ray(".", PixelEmbedding(), ParquetFolder("rows"), num_cpus=-0.5),
+            "num_cpus must be from 0 .*, got -0.5",
+        ),
+        (
+            lambda: index_with_ray(
+                ".", PixelEmbedding(), ParquetFolder("rows"), metadata={"price": float("nan")}
+            ),
+            r"metadata\['price'\] is nan",
+        ),
+        (lambda: MilvusServer("http://localhost:1", batch_size=9), "batch_rows here, got batch_size=9"),
     ],
 )
 def test_what_is_out_of_range_is_refused(make: Any, message: str) -> None:
@@ -121,6 +136,24 @@ def test_two_pictures_of_one_id_are_refused() -> None:
         items([same, ListedImage("/b.png", id_="one")])
     with pytest.raises(ValueError, match="path or URL"):
         items([b"\x89PNG"])
+
+
+def test_an_empty_id_is_none() -> None:
+    (item,) = items([ListedImage("/a.png", id_="")])
+    assert item.id_ == items(["/a.png"])[0].id_
+
+
+def test_a_row_of_parquet_that_names_no_picture_does_not_end_the_run(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from llama_index_multimodal_rerank.indexing.listed_parquet import _to_items
+
+    images = ["data:image/png;base64,aGFsbG8=", "~$scan.jpg", "~nobody_here/scan.jpg", "scan.jpg"]
+    lines = _to_items(pa.table({"image": images}), tmp_path)["item"].to_pylist()
+    data, *others = [Item.from_json(line) for line in lines]
+    assert "listed by its path or URL, got 'data:image/png" in str(data.problem)
+    assert [(item.image, item.problem) for item in others] == [
+        (str(tmp_path / name), None) for name in images[1:]
+    ]
 
 
 def test_amazon_lines_are_listed_as_their_nodes(tmp_path: Path) -> None:

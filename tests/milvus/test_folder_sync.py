@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import (
     FilterOperator,
     MetadataFilter,
@@ -15,7 +16,13 @@ from llama_index.core.vector_stores.types import (
 )
 from support.drawing import draw_picture
 
-from llama_index_multimodal_rerank import VisualizedBGEEmbedding, image_node, milvus_store, sync_folder
+from llama_index_multimodal_rerank import (
+    EmbeddingMismatchError,
+    VisualizedBGEEmbedding,
+    image_node,
+    milvus_store,
+    sync_folder,
+)
 from llama_index_multimodal_rerank.milvus import folder_sync, vector_store
 from llama_index_multimodal_rerank.milvus.folder_sync import SyncProgress
 from llama_index_multimodal_rerank.milvus.vector_store import QuotingMilvusVectorStore
@@ -150,6 +157,65 @@ def test_other_folders_of_the_collection_are_left_alone(
     assert sum(embedded) == 7
 
 
+def test_texts_and_pictures_with_ids_of_their_own_are_left_alone(
+    store: QuotingMilvusVectorStore,
+    embed_model: VisualizedBGEEmbedding,
+    pictures: list[Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = pictures[0].parent
+    (folder / "notes.txt").write_text("mugs are on the second floor")
+    text = TextNode(
+        text="mugs are on the second floor", id_="t-1", metadata={"file_path": str(folder / "notes.txt")}
+    )
+    product = image_node(pictures[2], id_="sku-1", metadata={"price": 7})
+    store.add(list(embed_model([text, product])))
+    for added in (6, 0):
+        done = sync_folder(folder, store, embed_model)
+        assert (len(done.added), done.removed) == (added, ())
+    own = {node.node_id: node.metadata.get("price") for node in store.get_nodes(node_ids=["t-1", "sku-1"])}
+    assert own == {"t-1": None, "sku-1": 7}
+    assert "1 pictures of" in caplog.text
+    assert "under ids of their own" in caplog.text
+
+
+def test_the_user_s_metadata_does_not_hide_rows(
+    store: QuotingMilvusVectorStore, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    def sync() -> tuple[int, int, int]:
+        metadata = {"file_path": "of the camera"}
+        done = sync_folder(pictures[0].parent, store, embed_model, metadata=metadata)
+        return done.embedded, done.unchanged, len(done.removed)
+
+    assert sync() == (6, 0, 0)
+    pictures[1].unlink()
+    assert sync() == (0, 5, 1)
+    assert pictures[1].name not in rows(store)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_have_a_picture(
+    store: QuotingMilvusVectorStore,
+    embed_model: VisualizedBGEEmbedding,
+    pictures: list[Path],
+    batch_size: int,
+) -> None:
+    with pytest.raises(ValueError, match=f"batch_size must be at least 1, .*got {batch_size}"):
+        sync_folder(pictures[0].parent, store, embed_model, batch_size=batch_size)
+    assert rows(store) == []
+
+
+def test_another_model_than_the_store_s_is_refused(
+    store: QuotingMilvusVectorStore, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
+) -> None:
+    other = VisualizedBGEEmbedding(
+        model_name=embed_model.model_name, device="cpu", dtype="float32", apply_exif_orientation=True
+    )
+    with pytest.raises(EmbeddingMismatchError, match="apply_exif_orientation"):
+        sync_folder(pictures[0].parent, store, other)
+    assert rows(store) == []
+
+
 def test_an_unreadable_picture_is_named_and_its_row_is_kept(
     store: QuotingMilvusVectorStore, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
 ) -> None:
@@ -168,13 +234,13 @@ def test_an_unreadable_picture_is_named_and_its_row_is_kept(
 def test_a_picture_that_vanishes_under_way_is_named(
     store: QuotingMilvusVectorStore, embed_model: VisualizedBGEEmbedding, pictures: list[Path]
 ) -> None:
-    skipping = embed_model.model_copy(update={"on_error": "skip"})
+    assert embed_model.on_error == "raise"
 
     def vanish(progress: SyncProgress) -> None:
         if progress == ("embedding", 0, 6):
             pictures[5].unlink()
 
-    done = sync_folder(pictures[0].parent, store, skipping, on_progress=vanish)
+    done = sync_folder(pictures[0].parent, store, embed_model, on_progress=vanish)
     assert (done.embedded, names(tuple(each.path for each in done.unreadable))) == (5, [pictures[5].name])
     assert "no such file" in done.unreadable[0].reason
 

@@ -16,6 +16,7 @@ import pytest
 from llama_index.core.vector_stores.types import VectorStoreQuery
 from llama_index.vector_stores.milvus import MilvusVectorStore
 from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
 from support.catalogue_behaviour import *  # noqa: F403 (those of docs/catalogues.md)
 from support.milvus_behaviour import *  # noqa: F403 (the tests of every Milvus)
 from support.milvus_behaviour import Place, fill, search
@@ -87,6 +88,27 @@ def test_an_index_with_other_parameters_is_refused(place: Place, embed_model: Vi
     place.open(embed_model, index_config={"index_type": "HNSW", "M": 8, "efConstruction": 64})
     with pytest.raises(ValueError, match="M: collection '8', index_config 16"):
         place.open(embed_model, index_config={"index_type": "HNSW", "M": 16, "efConstruction": 64})
+
+
+@pytest.mark.parametrize(
+    "config", [{"index_type": "HNWS"}, {"index_type": "HNSW", "M": "many", "efConstruction": 64}]
+)
+def test_overwrite_drops_nothing_for_an_index_that_the_server_refuses(
+    place: Place,
+    client: MilvusClient,
+    embed_model: VisualizedBGEEmbedding,
+    pictures: list[Path],
+    config: dict[str, Any],
+) -> None:
+    fill(place.open(embed_model), embed_model, pictures[0].parent)
+    before = client.list_collections()
+    with pytest.raises(MilvusException):
+        place.open(embed_model, overwrite=True, index_config=config)
+    assert client.list_collections() == before
+    assert len(search(place.open(embed_model), [1.0] * embed_model.dim)) == 6
+    store = place.open(embed_model, overwrite=True, index_config={"index_type": "FLAT"})
+    assert search(store, [1.0] * embed_model.dim) == []
+    assert client.list_collections() == before
 
 
 def test_an_index_is_exchanged_as_documented(

@@ -193,6 +193,45 @@ def test_a_full_queue_is_a_503_and_clients_come_again(held: Held) -> None:
 # -- limits ----------------------------------------------------------------------------------
 
 
+def test_what_nobody_waits_for_any_more_is_not_embedded(held: Held) -> None:
+    with serve_in_thread(held) as endpoint, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(RemoteImageTextEmbedding(endpoint=endpoint).get_text_embedding, "a mug")
+        wait_for(lambda: held._batches)
+        for _ in range(3):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{endpoint}/v1/embed", json={"items": [{"text": "a cup"}] * 5}, timeout=0.3)
+        for _ in range(3):  # the service has seen all that came before
+            assert httpx.get(f"{endpoint}/health").status_code == 200
+        held._go.set()
+        first.result()
+        RemoteImageTextEmbedding(endpoint=endpoint).get_text_embedding("a plate")
+    assert held._batches == [1, 1]
+
+
+def test_a_service_that_is_too_busy_is_called_so(held: Held) -> None:
+    with serve_in_thread(held, Limits(max_requests=1)) as endpoint, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(RemoteImageTextEmbedding(endpoint=endpoint).get_text_embedding, "a mug")
+        wait_for(lambda: held._batches)
+        busy = RemoteImageTextEmbedding(endpoint=endpoint, retry_seconds=0, parallel_requests=3)
+        try:
+            with pytest.raises(EmbeddingServiceError, match=r"raise retry_seconds, .* parallel_requests=3\."):
+                busy.get_text_embedding("a cup")
+        finally:
+            held._go.set()
+        first.result()
+
+
+def test_a_service_that_is_too_slow_is_called_so(held: Held) -> None:
+    with serve_in_thread(held) as endpoint:
+        slow = RemoteImageTextEmbedding(endpoint=endpoint, retry_seconds=0, timeout=0.3)
+        said = r"gave no answer for 0 seconds \(ReadTimeout: .*timeout=0\.3 allows: raise timeout, or lower"
+        try:
+            with pytest.raises(EmbeddingServiceError, match=said):
+                slow.get_text_embedding("a cup")
+        finally:
+            held._go.set()
+
+
 def test_a_body_that_is_too_long_is_a_413(endpoint: str) -> None:
     for content in (b"x" * 2_000_000, (b"x" * 50_000 for _ in range(40))):
         response = httpx.post(
@@ -266,6 +305,60 @@ def test_a_service_that_is_not_there() -> None:
     with pytest.raises(EmbeddingServiceError, match=r"http://127\.0\.0\.1:9 gave no answer") as caught:
         embed_model.get_text_embedding("a mug")
     assert isinstance(caught.value, ConnectionError)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_ctrl_c_ends_the_wait_for_a_service(served: VisualizedBGEEmbedding, answers: bool) -> None:
+    program = """
+import os, signal, sys
+from llama_index_multimodal_rerank import RemoteImageTextEmbedding
+from llama_index_multimodal_rerank.embeddings.remote_service import EmbeddingService
+
+endpoint, answers = sys.argv[1:]
+embed_model = RemoteImageTextEmbedding(endpoint=endpoint, retry_seconds=3600)
+if answers == "True":
+    embed_model.get_text_embedding("a mug")
+    print("answered", flush=True)
+    sys.stdin.readline()
+attempts = []
+def count(self, state, log=EmbeddingService._log):
+    attempts.append(state)
+    if len(attempts) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+EmbeddingService._log = count
+try:
+    embed_model.get_text_embedding_batch(["a mug", "a cup"] * 20)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    with serve_in_thread(served) as endpoint:
+        if not answers:
+            endpoint = "http://127.0.0.1:9"
+        child = subprocess.Popen(
+            [sys.executable, "-c", program, endpoint, str(answers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        if answers:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "answered\n"
+    try:
+        assert child.communicate("go on\n", timeout=60)[0] == "interrupted\n"
+    finally:
+        child.kill()
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    endpoint: str, served: VisualizedBGEEmbedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    embed_model = RemoteImageTextEmbedding(endpoint=endpoint, retry_seconds=0)
+    assert_close(embed_model.get_text_embedding("a mug"), served.get_text_embedding("a mug"))
 
 
 @pytest.mark.parametrize(
