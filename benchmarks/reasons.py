@@ -27,14 +27,9 @@ from llama_index_multimodal_rerank import (
     VisualizedBGEEmbedding,
     load_image_nodes,
 )
-from llama_index_multimodal_rerank.demo.catalogue import (
-    Product,
-    draw_catalogue,
-    draw_query_picture,
-    held_out_queries,
-)
+from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue, draw_query_picture, held_out_queries
 from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES, Look
-from llama_index_multimodal_rerank.demo.queries import SURFACE_WORDS, DemoQuery
+from llama_index_multimodal_rerank.demo.queries import SURFACE_WORDS
 
 PARTS = ("kind", "surface", "colour")
 FIRST = "#1"
@@ -42,7 +37,7 @@ FIRST = "#1"
 
 _SURFACES = {SURFACE_WORDS[surface][0]: surface for surface in SURFACES}
 _REASON = re.compile(
-    r"(?P<place>.{1,20}?) fits best: the "
+    r"(?P<place>.{1,20}?) (?:is what was asked for|comes closest): an? "
     rf"(?:(?P<colour>{'|'.join(COLOURS)}) )?(?P<kind>{'|'.join(KINDS)})"
     rf"(?: with (?P<surface>{'|'.join(_SURFACES)}))?\."
 )
@@ -92,26 +87,6 @@ def count(reasons: Sequence[str | None], looks: Sequence[Look]) -> dict[str, dic
     }
 
 
-def ask(
-    reranker: Phi3VisionRerank, products: Sequence[Product], questions: Sequence[DemoQuery]
-) -> tuple[list[str | None], list[Look]]:
-    """Return the reasons of a reranker for what the demo's embedder retrieves, and what each is about."""
-    by_name = {product.path.name: product.look for product in products}
-    index = VectorStoreIndex(
-        load_image_nodes([product.path for product in products]),
-        embed_model=VisualizedBGEEmbedding(model_name="demo"),
-    )
-    retriever = index.as_retriever(similarity_top_k=9)
-    reasons, looks = [], []
-    for number, question in enumerate(tqdm(questions, desc="Asking", unit="query")):
-        picture = None if question.picture is None else draw_query_picture(question.picture, number)
-        query = ImageTextQuery(question.text, image=picture)
-        best = reranker.postprocess_nodes(retriever.retrieve(query), query)[0]
-        reasons.append(best.node.metadata.get("rerank_reason"))
-        looks.append(by_name[best.node.metadata["file_name"]])
-    return reasons, looks
-
-
 def main() -> None:
     """Read the command line, ask, print, write."""
     parser = argparse.ArgumentParser(
@@ -127,15 +102,27 @@ def main() -> None:
 
     model = LocalPhi3Vision(options.reranker, num_crops=1) if options.reranker != "demo" else "demo"
     reranker = Phi3VisionRerank(model=model, top_n=1)
+    reasons, looks = [], []
     with tempfile.TemporaryDirectory() as folder:
         products = draw_catalogue(Path(folder), count=options.products, seed=options.seed, show_progress=True)
+        by_name = {product.path.name: product.look for product in products}
+        index = VectorStoreIndex(
+            load_image_nodes([product.path for product in products]),
+            embed_model=VisualizedBGEEmbedding(model_name="demo"),
+        )
+        retriever = index.as_retriever(similarity_top_k=9)
         questions = held_out_queries(
-            [product.look for product in products],
+            list(by_name.values()),
             composed_rounds=options.rounds,
             other_rounds=options.other_rounds,
             seed=options.seed,
         )
-        reasons, looks = ask(reranker, products, questions)
+        for number, question in enumerate(tqdm(questions, desc="Asking", unit="query")):
+            picture = None if question.picture is None else draw_query_picture(question.picture, number)
+            query = ImageTextQuery(question.text, image=picture)
+            (best,) = reranker.postprocess_nodes(retriever.retrieve(query), query)
+            reasons.append(best.node.metadata.get("rerank_reason"))
+            looks.append(by_name[best.node.metadata["file_name"]])
     counts = count(reasons, looks)
     print(f"{len(reasons)} questions for products that were not trained on")
     for part, each in counts.items():

@@ -22,11 +22,8 @@ from llama_index_multimodal_rerank.reranking.sheet_layout import Box
 
 from .sheets import tokens_of
 
-HEADS = slice(0, 3)
-"""Of a layer, that are taught where labels and lists look."""
-
-REASON_HEADS = slice(3, 6)
-"""Of a layer, that are taught where the words of a reason look."""
+HEADS = 3
+"""Of a layer, that are taught where to look."""
 
 _LINES = TOKENS_PER_SIDE * (TOKENS_PER_SIDE + 1)  # every line ends in a token of its own
 
@@ -40,8 +37,6 @@ def attention_loss(
     places: torch.Tensor,
     wanted: torch.Tensor,
     barred: torch.Tensor | None = None,
-    *,
-    heads: slice = HEADS,
 ) -> torch.Tensor:
     """Return how far attention is from lying evenly where it should, as Kullback-Leibler divergence.
 
@@ -54,13 +49,12 @@ def attention_loss(
         places: (queries,), its place in ``hidden``.
         wanted: (queries, heads or 1, keys), the tokens that should be looked at; at least one each.
         barred: (queries, keys), tokens that do not count.
-        heads: which ones of the layer.
     """
     attention, norm = decoder.layers[layer].self_attn, decoder.layers[layer].input_layernorm
-    keys = cache.layers[layer].keys[rows, heads]  # (queries, heads, keys, head width)
-    taught, width = keys.shape[1], keys.shape[-1]
-    queries = attention.qkv_proj(norm(hidden[rows, places]))
-    queries = queries[:, heads.start * width : heads.stop * width].view(-1, taught, 1, width)
+    keys = cache.layers[layer].keys[rows, :HEADS]  # (queries, heads, keys, head width)
+    width = keys.shape[-1]
+    queries = attention.qkv_proj(norm(hidden[rows, places]))[:, : HEADS * width]
+    queries = queries.view(-1, HEADS, 1, width)
     position = keys.shape[2] - hidden.shape[1] + places
     cos, sin = decoder.rotary_emb(queries, position[:, None])
     queries, _ = apply_rotary_pos_emb(queries, queries, cos, sin)
@@ -70,8 +64,7 @@ def attention_loss(
         out = out | barred
     shares = scores.masked_fill(out[:, None], -1e4).log_softmax(-1)
     even = wanted / wanted.sum(-1, keepdim=True)  # (queries, heads or 1, keys)
-    divergence = (even * (even.clamp_min(1e-9).log() - shares)).sum(-1)  # (queries, heads)
-    return divergence.sum() / max(1, divergence.numel())  # there may be none
+    return (even * (even.clamp_min(1e-9).log() - shares)).sum(-1).mean()
 
 
 def places_of(box: Box) -> np.ndarray:  # type: ignore[type-arg]

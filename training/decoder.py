@@ -22,11 +22,13 @@ from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForCondit
 from llama_index_multimodal_rerank.models.phi3_vision.cache_argument import output_cache
 from llama_index_multimodal_rerank.models.phi3_vision.image_embedding_phi3_vision import merge_patches
 
-from .loop import Figures
-from .pointing import ATTRIBUTES_AFTER, FIT_AFTER, Pointing, best_left
+from .attention_supervision import attention_loss, places_of
 from .questions import QuestionBatch
 from .rerank_cases import TIERS, Case
 from .vision import NONE, VisionProbe, pool, spare_held_out
+
+ATTRIBUTES_AFTER, FIT_AFTER = 2, 3
+"""Layers after which the readings are taken."""
 
 NO_COLOUR = len(COLOURS)
 PARTS = ("kind", "surface", "colour")
@@ -57,16 +59,12 @@ class DecoderProbe(nn.Module):
         self.matches = nn.Linear(width, 3)
         self.number = nn.Linear(width, len(digits))
         self.digits = list(digits)
-        self.see = self.readings = True
+        self.see = True
 
     def freeze_probe(self, frozen: bool) -> None:
         """Leave the vision tower and its projection as they are, or train them along."""
         self.see = not frozen
         self.probe.requires_grad_(not frozen)
-
-    def leave_readings(self) -> None:
-        """Go on without the readings, which a model that was saved has lost."""
-        self.readings = False
 
     def image_features(self, patches: torch.Tensor) -> list[torch.Tensor]:
         """Return what ``Phi3VisionImageEmbedding.encode`` makes of a picture of one tile."""
@@ -96,16 +94,16 @@ class DecoderProbe(nn.Module):
         )
         return patches, (*outputs.hidden_states[:-1], outputs.last_hidden_state), cache
 
-    def loss(self, batch: Sequence[QuestionBatch]) -> tuple[torch.Tensor, Figures]:
+    def loss(self, batch: Sequence[QuestionBatch]) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of rankings and captions, and figures."""
         total = torch.zeros((), device=batch[0].ids.device)
-        figures: Figures = {}
+        figures: dict[str, float] = {}
         for asked in batch:
             patches, hidden, cache = self.hidden_states(asked)
             words, right = self._words(asked, hidden[-1])
             total = total + 0.3 * words
             name = "reason" if asked.cases else "caption"
-            figures[f"{name}_loss"], figures[f"{name}_told"] = words.detach(), right
+            figures[f"{name}_loss"], figures[f"{name}_words"] = words.item(), right
             if asked.cases:
                 ranking, more = self._ranking(asked, hidden, cache)
                 total = total + ranking
@@ -118,52 +116,45 @@ class DecoderProbe(nn.Module):
                 }
         return total, figures
 
-    def _words(self, asked: QuestionBatch, last: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of the words, and the share that is right of those that tell something."""
+    def _words(self, asked: QuestionBatch, last: torch.Tensor) -> tuple[torch.Tensor, float]:
         at = asked.text != NONE
-        logits, wanted, weights = self.model.lm_head(last), asked.text[at], asked.weights[at]
-        unseen = torch.zeros_like(logits, dtype=torch.bool)
-        unseen[asked.barred.unbind(1)] = True
-        logits = logits.masked_fill(unseen, -1e4)[at]
-        telling = weights > 1
-        right = ((logits.argmax(-1) == wanted) & telling).sum() / telling.sum()
-        losses = F.cross_entropy(logits, wanted, reduction="none")
-        return (losses * weights).sum() / weights.sum(), right
+        logits, wanted = self.model.lm_head(last[at]), asked.text[at]
+        return F.cross_entropy(logits, wanted), _share_right(logits, wanted)
 
     def _ranking(
         self, asked: QuestionBatch, hidden: Sequence[torch.Tensor], cache: Cache
-    ) -> tuple[torch.Tensor, Figures]:
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         rows, columns = (asked.listed >= 0).nonzero(as_tuple=True)
+        places = asked.listed[rows, columns]
+        halfway, compared = self.norms[0](hidden[ATTRIBUTES_AFTER]), self.norms[1](hidden[FIT_AFTER])
         labelled = [
             (asked.cases[row], label) for row, label in zip(rows.tolist(), columns.tolist(), strict=True)
         ]
-        right = _right_parts(labelled, rows.device)
-        ranking, first = self._list_loss(asked, hidden[-1])
-        pointing = Pointing(self.model.model, asked, hidden, cache)
-        cells, comparing, choices = pointing.cells(), pointing.comparing(right), pointing.choices()
-        relay, reasons = pointing.reasons()
-        figures: Figures = {"list_loss": ranking.detach(), "first_right": first}
-        figures |= {"look_cell": cells.detach(), "look_same": comparing.detach()}
-        figures |= {"look_best": choices.detach()}
-        figures |= {"look_relay": relay.detach(), "look_reason": reasons.detach()}
-        compared = 2 * comparing + choices + 2 * ranking + relay + reasons
-        if not self.readings:
-            return cells + compared, figures
-        places = asked.listed[rows, columns]
-        halfway, fitting = self.norms[0](hidden[ATTRIBUTES_AFTER]), self.norms[1](hidden[FIT_AFTER])
+        figures: dict[str, float] = {}
         seen = self._shown(halfway[rows, places], labelled, figures)
         queries = torch.arange(len(asked.wanted_at), device=places.device)
         asked_for = self._wanted(halfway[queries, asked.wanted_at], asked.cases, figures)
-        fit, matched = self._compared(fitting[rows, places], labelled, right, figures)
+        right = _right_parts(labelled, places.device)
+        fit, matched = self._compared(compared[rows, places], labelled, right, figures)
         # Its label, which answers name.
-        logits = self.number(fitting[rows, places])
+        logits = self.number(compared[rows, places])
         named = F.cross_entropy(logits, columns)
         figures["label"] = _share_right(logits, columns)
+        ranking, first = self._list_loss(asked, hidden[-1])
+        figures["list_loss"], figures["first_right"] = ranking.item(), first
         sure = torch.exp(-seen - asked_for).detach()
-        return cells + 2 * seen + asked_for + named + sure * (compared + fit + 2 * matched), figures
+        cells, comparing, choices = self._pointing(asked, hidden, cache, right)
+        figures |= {"look_cell": cells.item(), "look_same": comparing.item(), "look_best": choices.item()}
+        return (
+            cells
+            + 2 * seen
+            + asked_for
+            + named
+            + sure * (2 * comparing + fit + 2 * matched + choices + 2 * ranking)
+        ), figures
 
     def _shown(
-        self, at: torch.Tensor, labelled: Sequence[tuple[Case, int]], figures: Figures
+        self, at: torch.Tensor, labelled: Sequence[tuple[Case, int]], figures: dict[str, float]
     ) -> torch.Tensor:
         """Read what each candidate shows, (candidates, width); fill in figures."""
         looks = [case.looks[label] for case, label in labelled]
@@ -201,7 +192,7 @@ class DecoderProbe(nn.Module):
         at: torch.Tensor,
         labelled: Sequence[tuple[Case, int]],
         right: torch.Tensor,
-        figures: Figures,
+        figures: dict[str, float],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Read how well each candidate fits, and which parts of it are right; fill in figures.
 
@@ -213,32 +204,81 @@ class DecoderProbe(nn.Module):
         figures["fit"] = _share_right(logits, tiers)
         logits = self.matches(at)  # (candidates, 3)
         for column, name in enumerate(PARTS):
-            figures[f"match_{name}"] = ((logits[:, column] > 0) == right[:, column]).float().mean()
+            figures[f"match_{name}"] = ((logits[:, column] > 0) == right[:, column]).float().mean().item()
         return fit, F.binary_cross_entropy_with_logits(logits, right.float())
 
-    def _list_loss(self, asked: QuestionBatch, last: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pointing(
+        self, asked: QuestionBatch, hidden: Sequence[torch.Tensor], cache: Cache, right: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return how badly labels look at their cells, heads compare, and answers look at the best labels."""
+        decoder, device = self.model.model, asked.ids.device
+        prefix = len(asked.prefix)
+        length = prefix + asked.ids.shape[1]
+        rows, columns = (asked.listed >= 0).nonzero(as_tuple=True)
+        places = asked.listed[rows, columns]
+        # From labels to their cells.
+        start = int((asked.prefix < 0).nonzero()[0])
+        boxes = {
+            (view, number): box
+            for view, number, box in zip(
+                asked.pixels.of_view.tolist(), asked.pixels.numbers.tolist(), asked.pixels.boxes, strict=True
+            )
+        }
+        each = len(asked.ids) // len(asked.pixels.views)
+        own = torch.zeros(len(rows), length, dtype=torch.bool, device=device)
+        for query, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+            own[query, start + torch.from_numpy(places_of(boxes[row // each, column]))] = True
+        cells = attention_loss(decoder, 0, hidden[0], cache, rows, places, own[:, None])
+        # From labels to the last words before them, which have gathered what is wanted, where a label's kind
+        # (surface, colour: a head each) is the wanted one; to themselves where it is not.
+        position = torch.arange(length, device=device)
+        wanted = (position == prefix + asked.wanted_at[rows, None])[:, None]  # (labels, 1, keys)
+        themselves = (position == prefix + places[:, None])[:, None]
+        same = torch.where(right[:, :, None], wanted, themselves)  # (labels, 3, keys)
+        comparing = attention_loss(
+            decoder, ATTRIBUTES_AFTER, hidden[ATTRIBUTES_AFTER], cache, rows, places, same
+        )
+        # From the places where a label is written next to the best ones left.
+        rows, steps = (asked.written >= 0).nonzero(as_tuple=True)
+        best = torch.zeros(len(rows), length, dtype=torch.bool, device=device)
+        gone = torch.zeros_like(best)
+        for query, (row, step) in enumerate(zip(rows.tolist(), steps.tolist(), strict=True)):
+            order = asked.orders[row]
+            best[query, prefix + asked.listed[row, best_left(asked.cases[row], order[step:])]] = True
+            gone[query, prefix + asked.listed[row, order[:step]]] = True
+        places = asked.written[rows, steps] - 1
+        choices = attention_loss(
+            decoder, FIT_AFTER, hidden[FIT_AFTER], cache, rows, places, best[:, None], gone
+        )
+        return cells, comparing, choices
+
+    def _list_loss(self, asked: QuestionBatch, last: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Soft Plackett-Luce over the labels left: told at every step of the list, and by the first step."""
-        in_order, written = asked.sorted.cpu(), asked.written.cpu()
-        rows, steps = ((written >= 0) & in_order[:, None]).nonzero(as_tuple=True)
-        logits = self.model.lm_head(last[rows, written[rows, steps] - 1])[:, self.digits]  # (steps, 9)
+        rows, steps = (asked.written >= 0).nonzero(as_tuple=True)
+        logits = self.model.lm_head(last[rows, asked.written[rows, steps] - 1])[:, self.digits]  # (steps, 9)
         firsts = steps == 0
-        first = logits[firsts][(in_order.cumsum(0) - 1)[rows]]  # (steps, 9); every list has a first step
-        targets = torch.zeros(logits.shape)
-        left = torch.zeros(logits.shape, dtype=torch.bool)
-        weights = torch.ones(len(rows))
+        first = logits[firsts][rows]  # (steps, 9); every prompt has a first step
+        targets = torch.zeros_like(logits)
+        left = torch.zeros_like(logits, dtype=torch.bool)
+        weights = torch.ones(len(rows), device=logits.device)
         for number, (row, step) in enumerate(zip(rows.tolist(), steps.tolist(), strict=True)):
             remaining = asked.orders[row][step:]
             best = best_left(asked.cases[row], remaining)
             targets[number, best] = 1 / len(best)
             left[number, remaining] = True
             weights[number] = 1.0 if step == 0 else float(len(best) < len(remaining)) * 0.5
-        targets, left, weights = (each.to(logits.device) for each in (targets, left, weights))
         losses = torch.zeros_like(weights)
         for told in (logits, first):
             losses = losses - (targets * told.masked_fill(~left, -1e4).log_softmax(dim=-1)).sum(-1)
         chosen = logits[firsts].masked_fill(~left[firsts], -1e4).argmax(-1)
-        right = (targets[firsts].gather(1, chosen[:, None])[:, 0] > 0).float().mean()
+        right = (targets[firsts].gather(1, chosen[:, None])[:, 0] > 0).float().mean().item()
         return (losses * weights).sum() / weights.sum().clamp(min=1), right
+
+
+def best_left(case: Case, remaining: Sequence[int]) -> list[int]:
+    """Return those of the labels left, best first, that fit as well as the first."""
+    tiers = case.tiers
+    return [label for label in remaining if tiers[label] == tiers[remaining[0]]]
 
 
 def colour_fits(query: DemoQuery, look: Look) -> bool:
@@ -258,5 +298,5 @@ def _right_parts(labelled: Sequence[tuple[Case, int]], device: torch.device) -> 
     )
 
 
-def _share_right(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    return (logits.argmax(-1) == wanted).float().mean()
+def _share_right(logits: torch.Tensor, wanted: torch.Tensor) -> float:
+    return (logits.argmax(-1) == wanted).float().mean().item()

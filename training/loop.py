@@ -22,10 +22,6 @@ logger = logging.getLogger(__name__)
 
 B = TypeVar("B")
 
-Figures = dict[str, "float | torch.Tensor"]
-"""What a step reports. Tensors of one number are read when a mean is taken: to read them at once would have
-a GPU wait for every step."""
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -58,23 +54,21 @@ class Stage(Generic[B]):
         name: names its checkpoint; also part of its seeds.
         schedule: learning rate and number of steps.
         trained: modules whose weights change.
-        make_batch: from a seeded generator to a batch. Called ahead of need.
+        make_batch: from a seeded generator to a batch. Called ahead of need in a thread of its own.
         loss: from a batch to the loss and figures to report.
         seed: seed of the recipe. The batch of a step depends on seed, name and step alone.
         weight_decay: of AdamW, for matrices.
         clip: largest norm of the gradient.
-        ahead: how many batches are made ahead, each in a thread of its own.
     """
 
     name: str
     schedule: Schedule
     trained: nn.Module
     make_batch: Callable[[np.random.Generator], B]
-    loss: Callable[[B], tuple[torch.Tensor, Figures]]
+    loss: Callable[[B], tuple[torch.Tensor, dict[str, float]]]
     seed: int
     weight_decay: float = 0.05
     clip: float = 1.0
-    ahead: int = 1
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -106,7 +100,8 @@ def run(stage: Stage[B], folder: Path, *, save_every: int = 100) -> Stage[B]:
         if first < stage.schedule.steps:
             optimizer.load_state_dict(saved["optimizer"])
         logger.info("%s: continued at step %d", stage.name, first)
-    seen: dict[str, list[float | torch.Tensor]] = {}
+    sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
     bar = tqdm(total=stage.schedule.steps, initial=first, desc=stage.name, mininterval=5)
     started = time.monotonic()
     for step, batch in _batches(stage, first):
@@ -118,15 +113,17 @@ def run(stage: Stage[B], folder: Path, *, save_every: int = 100) -> Stage[B]:
         # Not of all parameters: those of an earlier stage may have gradients left.
         nn.utils.clip_grad_norm_([*matrices, *others], stage.clip)
         optimizer.step()
-        for name, value in {"loss": loss.detach(), **figures}.items():
-            seen.setdefault(name, []).append(value)
+        for name, value in {"loss": loss.item(), **figures}.items():
+            if math.isfinite(value):
+                sums[name] = sums.get(name, 0.0) + value
+                counts[name] = counts.get(name, 0) + 1
         bar.update()
         if (step + 1) % save_every == 0 or step + 1 == stage.schedule.steps:
-            means = {name: mean for name, values in seen.items() if math.isfinite(mean := _mean(values))}
+            means = {name: round(total / counts[name], 4) for name, total in sums.items()}
             stage.curve.append({"step": step + 1, **means})
             bar.set_postfix(means)
             logger.info("%s %s", stage.name, stage.curve[-1])
-            seen = {}
+            sums, counts = {}, {}
             seconds = stage.seconds + time.monotonic() - started
             _save(path, stage, optimizer, step + 1, seconds)
     bar.close()
@@ -136,21 +133,15 @@ def run(stage: Stage[B], folder: Path, *, save_every: int = 100) -> Stage[B]:
 
 
 def _batches(stage: Stage[B], first: int) -> Iterator[tuple[int, B]]:
-    """Yield the batches of the steps, made ahead."""
+    """Yield the batches of the steps, made one ahead."""
 
     def make(step: int) -> B:
         key = [stage.seed, *stage.name.encode(), step]
         return stage.make_batch(np.random.default_rng(key))
 
     steps = range(first, stage.schedule.steps)
-    with closing(prefetch_map(make, steps, ahead=stage.ahead, workers=stage.ahead)) as batches:
+    with closing(prefetch_map(make, steps, ahead=1, workers=1)) as batches:
         yield from zip(steps, batches, strict=True)
-
-
-def _mean(values: list[float | torch.Tensor]) -> float:
-    """Return the mean of those that are finite."""
-    known = torch.stack([torch.as_tensor(value, dtype=torch.float, device="cpu") for value in values])
-    return round(known[known.isfinite()].mean().item(), 4)
 
 
 def _save(path: Path, stage: Stage[B], optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:

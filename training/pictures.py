@@ -1,7 +1,7 @@
 """Training pictures, drawn once into memory-mapped files.
 
-    python -m training.pictures --output pictures --products 30000 --product-sizes 112 \
-        --sources 4800 --source-sizes 112 224
+    python -m training.pictures --output pictures --products 30000 --product-sizes 63 75 112 \
+        --sources 4800 --source-sizes 63 112 224
 
 Drawing takes longer than a training step, so both recipes read pictures from here. An interrupted run
 continues where it stopped; a later one adds the sizes that are missing, or takes the first of the pictures.
@@ -58,16 +58,6 @@ class Drawn:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def __getstate__(self) -> tuple[Int64Array, dict[int, str]]:
-        """Processes that make batches open the files; pickling a memory map copies it."""
-        return self.labels, {side: str(kept.filename) for side, kept in self.pictures.items()}  # type: ignore[attr-defined]
-
-    def __setstate__(self, state: tuple[Int64Array, dict[int, str]]) -> None:
-        labels, files = state
-        kept = {side: np.load(file, mmap_mode="r")[: len(labels)] for side, file in files.items()}
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "pictures", kept)
 
 
 def draw_products(
@@ -277,9 +267,9 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--products", type=int, default=30_000)
-    parser.add_argument("--product-sizes", type=int, nargs="+", default=[112])
+    parser.add_argument("--product-sizes", type=int, nargs="+", default=[63, 75, 112])
     parser.add_argument("--sources", type=int, default=4_800)
-    parser.add_argument("--source-sizes", type=int, nargs="+", default=[112, 224])
+    parser.add_argument("--source-sizes", type=int, nargs="+", default=[63, 112, 224])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")
     args = parser.parse_args()

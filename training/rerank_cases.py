@@ -44,9 +44,6 @@ WINDOW = 9
 STRANGERS = 0.4
 """Share of candidates that distractors stand in for."""
 
-FITS_BEST = "fits best"
-"""What a reason says of the candidate that the list begins with."""
-
 TIERS = 4
 """From 0, nothing right, to 3, what was asked for."""
 
@@ -92,8 +89,7 @@ class Cases:
         products: candidates.
         asked: products that queries show.
         sources: sources of surfaces that queries show.
-        distractors: pictures that stand in for candidates where only seeing is learnt: things of no kind,
-            and products in patterns without a name.
+        distractors: pictures that stand in for candidates where only seeing is learnt.
     """
 
     def __init__(self, products: Drawn, asked: Drawn, sources: Drawn, distractors: Sequence[Drawn]) -> None:
@@ -171,20 +167,12 @@ class Cases:
                 query = replace(make_query(family, target, rng), picture=shown)
                 return replace(case, query=query)
 
-    def with_things(self, case: Case, rng: np.random.Generator) -> Case:
-        """Put things of no kind in the place of some candidates; ``looks`` stays as it was."""
-        return self._with(self.distractors[:1], case, rng)
-
     def with_distractors(self, case: Case, rng: np.random.Generator) -> Case:
         """Put distractors in the place of some candidates; what these show is no longer in ``looks``."""
-        return self._with(self.distractors, case, rng)
-
-    @staticmethod
-    def _with(strangers: Sequence[Drawn], case: Case, rng: np.random.Generator) -> Case:
         candidates = list(case.candidates)
         for place in range(len(candidates)):
             if rng.random() < STRANGERS:
-                drawn = strangers[int(rng.integers(len(strangers)))]
+                drawn = self.distractors[int(rng.integers(len(self.distractors)))]
                 candidates[place] = Pick(drawn, int(rng.integers(len(drawn))))
         return replace(case, candidates=tuple(candidates))
 
@@ -263,17 +251,7 @@ def rank_answer(order: Sequence[int]) -> str:
     return OPEN + SEPARATOR.join(str(label + 1) for label in order) + CLOSE
 
 
-def any_order(case: Case, rng: np.random.Generator) -> list[int]:
-    """Return labels from 0 in random order."""
-    order: list[int] = rng.permutation(len(case.looks)).tolist()
-    return order
-
-
 def reason_answer(case: Case, best: int) -> str:
-    """Return the reason, with what leads to it.
-
-    It says the place and the kind, which the model sees well, and nothing that it does not: surfaces of
-    held-out products are hard to see for its tower, and so is whether they are what was asked for. "the",
-    since "an" would never be learnt for a surface that umbrellas have in held-out pairs alone.
-    """
-    return f"{REASON} [{best + 1}] {FITS_BEST}: the {case.looks[best].kind}."
+    """Return the reason, with what leads to it."""
+    verdict = "is what was asked for" if case.tiers[best] == TIERS - 1 else "comes closest"
+    return f"{REASON} [{best + 1}] {verdict}: {describe(case.looks[best])}."

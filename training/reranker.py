@@ -2,10 +2,8 @@
 
     python -m training.reranker --output reranker --cache pictures --embedder embedder/model
 
-Five stages: the vision tower on single cells, on whole sheets; the decoder on its features; all of it on
-lists that the demo's embedder retrieves, in their real order; and the decoder once more, for what a reason is
-about. An interrupted run continues where it stopped. ``--start FOLDER`` begins with a model that was saved:
-``--steps 0 0 0 0 700`` is the last stage alone.
+Four stages: the vision tower on single cells, on whole sheets; the decoder on its features; and all of it on
+lists that the demo's embedder retrieves, in their real order. An interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -22,28 +20,27 @@ from torch import nn
 
 from llama_index_multimodal_rerank.models.hardware import resolve_device
 
-from .batch_processes import BatchProcesses
 from .decoder import DecoderProbe
-from .loop import Figures, Schedule, Stage, run
+from .loop import Schedule, Stage, run
 from .pictures import draw_nameless, draw_products, draw_sources, draw_things
 from .questions import Questions, question_batch
 from .reports import check_arguments, environment, write_report
 from .rerank_cases import Cases
-from .retrieved import RetrievedLists, explained_batch, retrieved_batch
-from .tiny_phi3_vision import load, make_model, save
+from .retrieved import RetrievedLists, retrieved_batch
+from .tiny_phi3_vision import make_model, save
 from .vision import VisionProbe, sheets_batch
 
 logger = logging.getLogger(__name__)
 
-PRODUCT_SIZES = (112,)
-QUERY_SIZES = (224,)
+PRODUCT_SIZES = (63, 75, 112)
+QUERY_SIZES = (63, 224)
 PROMPTS = 4
 """Queries about each sheet, in the stage that trains the decoder."""
 
-STAGES = ("cells", "sheets", "decoder", "lists", "reasons")
-STEPS = (1400, 3600, 3000, 1000, 700)
-LEARNING_RATES = (1.5e-3, 1.2e-3, 1.5e-3, 4e-4, 4e-4)
-STEADY = (0.5, 0.5, 0.35, 0.5, 0.4)
+STAGES = ("cells", "sheets", "decoder", "lists")
+STEPS = (1400, 3600, 3000, 1000)
+LEARNING_RATES = (1.5e-3, 1.2e-3, 1.5e-3, 4e-4)
+STEADY = (0.5, 0.5, 0.35, 0.5)
 """Share of a stage before its learning rate falls."""
 
 
@@ -58,52 +55,33 @@ def train(args: argparse.Namespace) -> None:
         draw(args.cache, args.distractors, seed=args.seed, sizes=PRODUCT_SIZES, **drawing)
         for draw in (draw_things, draw_nameless)
     ]
-    names = ("start", "steps", "batch_size", "seed", "products", "asked", "sources", "distractors", "lists")
-    arguments = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    names = ("steps", "batch_size", "seed", "products", "asked", "sources", "distractors", "lists")
+    arguments = {name: getattr(args, name) for name in names}
     check_arguments(args.output / "arguments.json", arguments)
 
     torch.manual_seed(args.seed)
-    model, processor = load(args.start, device) if args.start else make_model()
+    model, processor = make_model()
     cases = Cases(products, asked, sources, distractors)
-    questions = Questions(cases, processor)
+    questions = Questions(cases, processor, device)
     probe = VisionProbe(model)
     student = DecoderProbe(model, probe, questions.digits).to(device)
-    lists = RetrievedLists(args.embedder, cases, args.cache / "retrieved", args.lists, args.seed)
-    sheets = args.batch_size
-    batches = BatchProcesses(
-        {
-            "cells": partial(sheets_batch, cases, 2 * sheets, 0),
-            "sheets": partial(sheets_batch, cases, sheets, max(1, sheets // 2)),
-            "decoder": partial(question_batch, questions, max(1, sheets // 2), PROMPTS, 1),
-            "lists": partial(retrieved_batch, questions, lists, sheets),
-            "reasons": partial(explained_batch, questions, lists, max(1, sheets // 2), PROMPTS),
-        },
-        args.batch_processes,
-    )
     stages: list[Stage[Any]] = []
 
-    def go(name: str, trained: nn.Module, loss: Callable[..., Any]) -> None:
-        number = STAGES.index(name)
+    def go(trained: nn.Module, make_batch: Callable[..., Any], loss: Callable[..., Any]) -> None:
+        number = len(stages)
         schedule = Schedule(args.steps[number], LEARNING_RATES[number], steady=STEADY[number])
-
-        def on_device(batch: Any) -> tuple[torch.Tensor, Figures]:
-            return loss([each.to(device) for each in batch] if isinstance(batch, list) else batch.to(device))
-
-        stage = Stage(
-            name, schedule, trained, batches[name], on_device, args.seed, ahead=2 * batches.count or 1
-        )
+        stage = Stage(STAGES[number], schedule, trained, make_batch, loss, args.seed)
         stages.append(run(stage, args.output / "checkpoints", save_every=args.save_every))
 
-    with batches:
-        go("cells", probe, probe.window_loss)
-        go("sheets", probe, probe.sheet_loss)
-        student.freeze_probe(True)
-        go("decoder", student, student.loss)
-        student.freeze_probe(False)
-        go("lists", student, student.loss)
-        student.freeze_probe(True)
-        student.leave_readings()
-        go("reasons", student, student.loss)
+    sheets = args.batch_size
+    go(probe, partial(sheets_batch, cases, 2 * sheets, 0, device), probe.window_loss)
+    batch = partial(sheets_batch, cases, sheets, max(1, sheets // 2), device)
+    go(probe, batch, probe.sheet_loss)
+    student.freeze_probe(True)
+    go(student, partial(question_batch, questions, max(1, sheets // 2), PROMPTS, 1), student.loss)
+    student.freeze_probe(False)
+    lists = RetrievedLists(args.embedder, cases, args.cache / "retrieved", args.lists, args.seed)
+    go(student, partial(retrieved_batch, questions, lists, sheets), student.loss)
 
     save(model, processor, args.output / "model")
     report = {
@@ -111,7 +89,7 @@ def train(args: argparse.Namespace) -> None:
         "environment": environment(str(device)),
         "threads": torch.get_num_threads(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "training_seconds": {stage.name: round(stage.seconds, 1) for stage in stages},
+        "training_seconds": {stage.name: round(stage.seconds) for stage in stages},
         "curves": {stage.name: stage.curve for stage in stages},
     }
     write_report(args.output / "report.json", report)
@@ -125,7 +103,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of model, checkpoints and report")
     parser.add_argument("--embedder", type=Path, required=True, help="folder of the trained demo embedder")
     parser.add_argument("--cache", type=Path, required=True, help="folder of the training pictures")
-    parser.add_argument("--start", help="folder of a model to begin with (default: random weights)")
     parser.add_argument("--products", type=int, default=18_000, help="pictures of candidates")
     parser.add_argument("--asked", type=int, default=4_000, help="pictures of products that queries show")
     parser.add_argument("--sources", type=int, default=4_800, help="pictures of patterns' sources")
@@ -139,9 +116,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")
-    parser.add_argument(
-        "--batch-processes", type=int, default=0, help="that make batches; a GPU waits for none (default)"
-    )
     parser.add_argument("--save-every", type=int, default=25, help="steps between two savings")
     parser.add_argument("--device", help="torch device (default: the best there is)")
     logging.basicConfig(level=logging.INFO, format="%(message)s")

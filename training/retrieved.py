@@ -11,7 +11,7 @@ from PIL import Image
 
 from llama_index_multimodal_rerank.models.visualized_bge import VisualizedBGE
 
-from .questions import QuestionBatch, Questions, caption_batch, question_batch, told_caption
+from .questions import QuestionBatch, Questions, caption_batch, told_caption
 from .rerank_cases import Case, Cases
 
 CATALOGUE = 900
@@ -19,10 +19,6 @@ TOP = 9
 QUERIES_PER_CATALOGUE = 50
 COLOURED = 0.4
 """Share of queries that ask for a colour, twice what is drawn: comparing colours had the least practice."""
-
-HIDING = 0.5
-"""Share of sheets that hide kinds, where reasons are taught: held-out pairs are seen less well than training
-pictures are otherwise."""
 
 _TRIES = 100
 """To find such a query: a handful of lists may hold none."""
@@ -83,22 +79,8 @@ class RetrievedLists:
         return lists
 
 
-def explained_batch(
-    questions: Questions, lists: RetrievedLists, sheets: int, prompts: int, rng: np.random.Generator
-) -> list[QuestionBatch]:
-    """Make a batch of rankings of retrieved lists, or as often one of several about a sheet."""
-    if rng.random() < 1 / 2:
-        return retrieved_batch(questions, lists, 2 * sheets, rng, hiding=HIDING)
-    return question_batch(questions, sheets, prompts, 1, rng, hiding=HIDING)
-
-
 def retrieved_batch(
-    questions: Questions,
-    lists: RetrievedLists,
-    count: int,
-    rng: np.random.Generator,
-    *,
-    hiding: float = 0.0,
+    questions: Questions, lists: RetrievedLists, count: int, rng: np.random.Generator
 ) -> list[QuestionBatch]:
     """Make a batch of rankings of retrieved lists, half in random order, with captions beside them."""
     cases = []
@@ -119,6 +101,6 @@ def retrieved_batch(
         cases.append(case)
     groups = [[case] for case in cases]
     return [
-        questions.rankings(groups, partial(told_caption, rng=rng), rng, hiding=hiding),
+        questions.rankings(groups, partial(told_caption, rng=rng), rng),
         caption_batch(questions, max(1, count // 4), rng),
     ]

@@ -8,7 +8,7 @@ decoder has to find what is shown at a number, and would else have to do with wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForCondit
 from llama_index_multimodal_rerank.models.phi3_vision.image_embedding_phi3_vision import merge_patches
 from llama_index_multimodal_rerank.reranking.sheet_layout import Box
 
-from .loop import Figures
 from .pictures import NONE
 from .rerank_cases import Case, Cases
 from .sheets import (
@@ -48,8 +47,8 @@ class Pixels:
     """Views with what is seen where.
 
     Attributes:
-        views: uint8, (views, 336, 336, 3).
-        of_view: (pictures,), which view a picture is on; in rising order, on the CPU.
+        views: (views, 3, 336, 336), normalised.
+        of_view: (pictures,), which view a picture is on.
         boxes: where it lies there.
         labels: (pictures, 3), kind, surface and colour; -100 where there is none.
         numbers: (pictures,), from 0, the last of ``NUMBERS`` for the query; -100 for a picture alone.
@@ -60,11 +59,6 @@ class Pixels:
     boxes: list[Box]
     labels: torch.Tensor
     numbers: torch.Tensor
-
-    def to(self, device: torch.device) -> Pixels:
-        """Return the same with what a model is given, and what is compared with it, on a device."""
-        views, labels, numbers = (each.to(device) for each in (self.views, self.labels, self.numbers))
-        return replace(self, views=views, labels=labels, numbers=numbers)
 
 
 def spare_held_out(logits: torch.Tensor, labels: torch.Tensor, column: int) -> torch.Tensor:
@@ -101,7 +95,7 @@ class Heads(nn.Module):
             nn.Linear(width, classes) for classes in (len(KINDS) + 1, len(SURFACES), len(COLOURS))
         )
 
-    def loss(self, pooled: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, Figures]:
+    def loss(self, pooled: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss and the share of right readings.
 
         Args:
@@ -110,14 +104,14 @@ class Heads(nn.Module):
         """
         pooled = self.norm(pooled)
         total = pooled.sum() * 0
-        figures: Figures = {}
+        figures = {}
         for column, (name, weight) in enumerate((("kind", 1.0), ("surface", 1.0), ("colour", 0.5))):
             logits, wanted = self.heads[column](pooled), labels[:, column]  # (pictures, classes)
             logits = spare_held_out(logits, labels, column)
             known = wanted != NONE
-            losses = F.cross_entropy(logits, wanted, ignore_index=NONE, reduction="sum")
-            total = total + weight * losses / known.sum().clamp(min=1)  # a mean of nothing is NaN
-            figures[name] = ((logits.argmax(-1) == wanted) & known).sum() / known.sum()
+            if known.any():  # a loss of nothing is NaN
+                total = total + weight * F.cross_entropy(logits[known], wanted[known])
+                figures[name] = (logits[known].argmax(-1) == wanted[known]).float().mean().item()
         return total, figures
 
 
@@ -143,8 +137,9 @@ class VisionProbe(nn.Module):
         return layers
 
     def patches(self, views: torch.Tensor) -> torch.Tensor:
-        """Return features of all patches of uint8 views, (views, 576, width)."""
-        return self._encode(self.tower.embeddings(normalized(views)))
+        """Return features of all patches, (views, 576, width)."""
+        hidden = self.tower.embeddings(views)
+        return self._encode(hidden)
 
     def windows(self, pixels: Pixels) -> torch.Tensor:
         """Return features of the window around each picture, (pictures, 36, width)."""
@@ -153,16 +148,16 @@ class VisionProbe(nn.Module):
         side = WINDOW * (TILE // PATCHES_PER_SIDE)
         crops = torch.stack(
             [
-                pixels.views[view, row * 14 : row * 14 + side, column * 14 : column * 14 + side]
+                pixels.views[view, :, row * 14 : row * 14 + side, column * 14 : column * 14 + side]
                 for view, (row, column) in zip(pixels.of_view.tolist(), corners, strict=True)
             ]
         )
-        patches = embeddings.patch_embedding(normalized(crops)).flatten(2)  # (pictures, width, 36)
+        patches = embeddings.patch_embedding(crops).flatten(2).transpose(1, 2)  # (pictures, 36, width)
         grid = torch.arange(WINDOW)
         offsets = (grid[:, None] * PATCHES_PER_SIDE + grid).reshape(-1)
         firsts = torch.tensor([row * PATCHES_PER_SIDE + column for row, column in corners])
         places = (1 + firsts[:, None] + offsets).to(patches.device)  # (pictures, 36); 0 is the class position
-        patches = patches.transpose(1, 2) + embeddings.position_embedding(places)
+        patches = patches + embeddings.position_embedding(places)
         first = embeddings.class_embedding + embeddings.position_embedding.weight[0]
         return self._encode(torch.cat([first.expand(len(patches), 1, -1), patches], dim=1))
 
@@ -172,60 +167,51 @@ class VisionProbe(nn.Module):
             hidden = layer(hidden, attention_mask=None)
         return hidden[:, 1:]
 
-    def window_loss(self, pixels: Pixels) -> tuple[torch.Tensor, Figures]:
+    def window_loss(self, pixels: Pixels) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of pictures looked at one by one."""
         return self.heads.loss(self.windows(pixels).mean(1), pixels.labels)
 
-    def sheet_loss(self, pixels: Pixels) -> tuple[torch.Tensor, Figures]:
+    def sheet_loss(self, pixels: Pixels) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of pictures and of their numbers, looked at on their sheets."""
         patches = self.patches(pixels.views)
-        tokens, of_picture = self.tokens_of_pictures(patches, pixels)
-        means = torch.zeros(len(pixels.boxes), tokens.shape[1], device=tokens.device)
-        means = means.index_add(0, of_picture, tokens) / of_picture.bincount()[:, None]
-        pooled = pool(patches, pixels)
+        pooled, by_picture = pool(patches, pixels), self.tokens_by_picture(patches, pixels)
+        tokens = torch.stack([own.mean(0) for own in by_picture])
         total, figures = self.heads.loss(pooled, pixels.labels)
-        of_tokens, more = self.token_heads.loss(means, pixels.labels)
+        of_tokens, more = self.token_heads.loss(tokens, pixels.labels)
         total = total + of_tokens
         figures |= {f"token_{name}": value for name, value in more.items()}
         # Of every token, since attention looks at one by one; and as they are, not normed: what is small in
         # them is hard to find for the decoder.
-        logits = self.token_numbers(tokens)  # (tokens, numbers)
-        numbers = pixels.numbers[of_picture]
-        figures["token_number"] = (logits.argmax(-1) == numbers).sum() / (numbers != NONE).sum()
+        logits = self.token_numbers(torch.cat(by_picture))  # (tokens, numbers)
+        numbers = pixels.numbers.repeat_interleave(torch.tensor([len(own) for own in by_picture]))
+        figures["token_number"] = (logits.argmax(-1) == numbers)[numbers != NONE].float().mean().item()
         return total + F.cross_entropy(logits, numbers, ignore_index=NONE), figures
 
-    def tokens_of_pictures(self, patches: torch.Tensor, pixels: Pixels) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the decoder's tokens that show pictures, (tokens, width), and which one each shows."""
+    def tokens_by_picture(self, patches: torch.Tensor, pixels: Pixels) -> list[torch.Tensor]:
+        """Return the decoder's tokens that show each picture, (tokens, width) each."""
         tokens = self.projection(merge_patches(patches))  # (views, 12, 12, width)
-        side = tokens.shape[1]
-        own = [
-            ((view * side + rows[:, None]) * side + columns).reshape(-1)
-            for view, (rows, columns) in zip(
-                pixels.of_view.tolist(), map(tokens_of, pixels.boxes), strict=True
-            )
+        own = [[torch.from_numpy(places) for places in tokens_of(box)] for box in pixels.boxes]
+        return [
+            tokens[view, rows[:, None], columns].flatten(0, 1)
+            for view, (rows, columns) in zip(pixels.of_view.tolist(), own, strict=True)
         ]
-        of_picture = np.repeat(np.arange(len(own)), [len(places) for places in own])
-        places = torch.from_numpy(np.concatenate(own)).to(tokens.device)
-        return tokens.flatten(0, 2)[places], torch.from_numpy(of_picture).to(tokens.device)
 
 
 def pool(patches: torch.Tensor, pixels: Pixels) -> torch.Tensor:
     """Return the mean of the patches that show each picture, (pictures, width)."""
-    views = pixels.of_view.numpy()
-    place = np.arange(len(views)) - np.searchsorted(views, views)  # of a picture among those of its view
-    shares = np.zeros((len(patches), place.max() + 1, patches.shape[1]), dtype=np.float32)
-    for view, own, box in zip(views, place, pixels.boxes, strict=True):
-        covered = patches_of(box)
-        shares[view, own, covered] = 1 / len(covered)
-    means = torch.from_numpy(shares).to(patches.device) @ patches  # (views, most pictures of one, width)
-    return means[pixels.of_view, torch.from_numpy(place)]
+    return torch.stack(
+        [
+            patches[view, torch.from_numpy(patches_of(box)).to(patches.device)].mean(0)
+            for view, box in zip(pixels.of_view.tolist(), pixels.boxes, strict=True)
+        ]
+    )
 
 
-def normalized(views: torch.Tensor) -> torch.Tensor:
-    """Return uint8 pixels (views, side, side, 3) as the model is given them, (views, 3, side, side)."""
-    values = views.permute(0, 3, 1, 2).float() / 255
-    mean = torch.tensor(OPENAI_CLIP_MEAN, device=views.device)[:, None, None]
-    std = torch.tensor(OPENAI_CLIP_STD, device=views.device)[:, None, None]
+def normalized(views: np.ndarray, device: torch.device) -> torch.Tensor:  # type: ignore[type-arg]
+    """Return uint8 views (views, 336, 336, 3) as the model is given them, (views, 3, 336, 336)."""
+    values = torch.from_numpy(views).to(device).permute(0, 3, 1, 2).float() / 255
+    mean = torch.tensor(OPENAI_CLIP_MEAN, device=device)[:, None, None]
+    std = torch.tensor(OPENAI_CLIP_STD, device=device)[:, None, None]
     return (values - mean) / std
 
 
@@ -270,25 +256,28 @@ class Shown:
         self._views.append(view)
         self._seen += [(of_view, box, labels_of(pick, self._cases), number) for pick, box, number in seen]
 
-    def pixels(self) -> Pixels:
+    def pixels(self, device: torch.device) -> Pixels:
         """Return everything added, as tensors."""
         of_view, boxes, labels, numbers = zip(*self._seen, strict=True)
         return Pixels(
-            torch.from_numpy(np.stack(self._views)),
+            normalized(np.stack(self._views), device),
             torch.tensor(of_view),
             list(boxes),
-            torch.tensor(labels),
-            torch.tensor(numbers),
+            torch.tensor(labels, device=device),
+            torch.tensor(numbers, device=device),
         )
 
 
-def sheets_batch(cases: Cases, sheets: int, alone: int, rng: np.random.Generator) -> Pixels:
+def sheets_batch(
+    cases: Cases, sheets: int, alone: int, device: torch.device, rng: np.random.Generator
+) -> Pixels:
     """Make sheets of random pictures, and pictures alone.
 
     Args:
         cases: draws them.
         sheets: number of sheets, with a query picture or without.
         alone: number of pictures that fill a view.
+        device: of the tensors.
         rng: random numbers.
     """
     shown = Shown(cases)
@@ -296,4 +285,4 @@ def sheets_batch(cases: Cases, sheets: int, alone: int, rng: np.random.Generator
         shown.add_sheet(cases.with_distractors(cases.draw(rng), rng), rng, hide=True)
     for _ in range(alone):
         shown.add_alone(cases.pictured_query(rng)[1].changed(rng, hide=True))
-    return shown.pixels()
+    return shown.pixels(device)

@@ -35,7 +35,7 @@ def recipe(output: Path, drawings: Path, embedder: Path) -> None:
         [
             *(f"--output={output}", f"--cache={drawings}", f"--embedder={embedder}", "--device=cpu"),
             *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()),
-            *("--steps", "2", "2", "2", "2", "2"),
+            *("--steps", "2", "2", "2", "2"),
         ]
     )
 
@@ -62,7 +62,7 @@ def test_result_loads_and_ranks(trained: Path, cases: Cases) -> None:
 
 def test_report(trained: Path) -> None:
     report = json.loads((trained / "report.json").read_text())
-    assert report["arguments"]["steps"] == [2] * 5
+    assert report["arguments"]["steps"] == [2, 2, 2, 2]
     assert report["parameters"] <= 3_200_000
     assert {name: [point["step"] for point in curve] for name, curve in report["curves"].items()} == {
         name: [1, 2] for name in reranker.STAGES
@@ -85,7 +85,7 @@ def test_interrupted_and_continued_is_as_uninterrupted(
     with pytest.raises(KeyboardInterrupt):
         recipe(tmp_path, drawings, tiny_checkpoint)
     recipe(tmp_path, drawings, tiny_checkpoint)
-    assert len(steps) == 2 + 1 + 2 + 2  # the second step of the decoder once more, and the last stages
+    assert len(steps) == 2 + 1 + 2  # the second step of the decoder once more, and the last stage
     expected, found = (load_file(folder / "model" / "model.safetensors") for folder in (trained, tmp_path))
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
@@ -141,8 +141,8 @@ def test_training_sees_the_pixels_and_features_of_the_model(cases: Cases) -> Non
     student = DecoderProbe(model, VisionProbe(model), range(9))
     page, _ = compose([Pick(cases.products, index) for index in range(9)], None)
     inputs = processor.image_processor(Image.fromarray(page))
-    views = torch.from_numpy(page[None].copy())
-    torch.testing.assert_close(inputs["pixel_values"][0, 1:], normalized(views), atol=1e-6, rtol=0)
+    views = normalized(page[None], torch.device("cpu"))
+    torch.testing.assert_close(inputs["pixel_values"][0, 1:], views, atol=1e-6, rtol=0)
     with torch.inference_mode():
         expected = model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])[0]
         found = student.image_features(student.probe.patches(views))[0]
@@ -155,7 +155,7 @@ def test_pictures_on_a_sheet_are_numbered_as_the_sheet_numbers_them(cases: Cases
     shown = Shown(cases)
     shown.add_sheet(pictured, rng)
     shown.add_alone(pictured.candidates[0])
-    pixels = shown.pixels()
+    pixels = shown.pixels(torch.device("cpu"))
     assert pixels.numbers.tolist() == [0, 1, 2, 3, 4, 9, NONE]
     assert pixels.of_view.tolist() == [0] * 6 + [1]
     corners = [(box.top, box.left) for box in pixels.boxes[:5]]
@@ -165,7 +165,7 @@ def test_pictures_on_a_sheet_are_numbered_as_the_sheet_numbers_them(cases: Cases
 def test_a_window_is_what_the_tower_sees_of_it_alone(cases: Cases) -> None:
     model, _ = make_model()
     probe = VisionProbe(model)
-    pixels = sheets_batch(cases, 1, 0, np.random.default_rng(3))
+    pixels = sheets_batch(cases, 1, 0, torch.device("cpu"), np.random.default_rng(3))
     features = probe.windows(pixels)
     assert features.shape == (len(pixels.boxes), 36, 128)
     # Without any layer, a window is a part of the sheet's embeddings.
@@ -199,7 +199,7 @@ def test_tiers() -> None:
 
 def test_answers_and_labels_lie_where_the_losses_look(cases: Cases) -> None:
     _, processor = make_model()
-    questions = Questions(cases, processor)
+    questions = Questions(cases, processor, torch.device("cpu"))
     rankings, captions = question_batch(questions, 3, 4, 2, np.random.default_rng(0))
     assert len(rankings.cases) == len(rankings.ids) == 12
     decode = processor.tokenizer.decode
@@ -231,7 +231,7 @@ def test_prompts_about_one_sheet_differ_in_their_query_alone(cases: Cases) -> No
 
 def test_what_prompts_share_is_computed_once_and_the_same(cases: Cases) -> None:
     model, processor = make_model()
-    questions = Questions(cases, processor)
+    questions = Questions(cases, processor, torch.device("cpu"))
     student = DecoderProbe(model, VisionProbe(model), questions.digits)
     asked, _ = question_batch(questions, 2, 3, 1, np.random.default_rng(2))
     with torch.inference_mode():
@@ -248,7 +248,7 @@ def test_what_prompts_share_is_computed_once_and_the_same(cases: Cases) -> None:
 
 def test_a_list_in_the_right_order_costs_least(cases: Cases) -> None:
     model, processor = make_model()
-    questions = Questions(cases, processor)
+    questions = Questions(cases, processor, torch.device("cpu"))
     student = DecoderProbe(model, VisionProbe(model), questions.digits)
     asked, _ = question_batch(questions, 3, 2, 1, np.random.default_rng(1))
     hidden = torch.zeros(*asked.ids.shape, model.config.hidden_size)
