@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from llama_index.core.utils import get_cache_dir
 
 from ..demo.catalogue import draw_catalogue
 from ..milvus.fingerprint import remembered_fingerprint
-from ..milvus.folder_sync import FolderSync, SyncProgress, sync_folder
+from ..milvus.folder_sync import FolderSync, SyncProgress, folder_path, sync_folder
 from ..milvus.store import describe_collection, milvus_store
 from ..schema.nodes import node_image
 from .metadata_fields import MetadataField, metadata_fields
@@ -253,14 +252,6 @@ def default_uri(folder: Path | None, embedding: str) -> Path:
         name = re.sub(r"[^A-Za-z0-9-]+", "-", Path(place).name).strip("-")[:40] or "pictures"
     digest = hashlib.sha256(f"{place}\0{_lasting(embedding)}".encode("utf-8", "surrogatepass")).hexdigest()
     return _cache() / f"{name}-{digest[:12]}.db"
-
-
-def folder_path(folder: str | os.PathLike[str]) -> Path:
-    """Return a folder's path from the root on, as collections know it: links are not resolved.
-
-    Rows are known by the paths of their pictures, so a folder by another name is another folder.
-    """
-    return Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111 (as sync_folder; Path's raise)
 
 
 def _unreadable(done: FolderSync) -> str:

@@ -168,7 +168,7 @@ def sync_folder(
     _check_embedding(store, embed_model)
     # Under "raise", one file that changes meanwhile would end a run of hours.
     embed_model = embed_model.model_copy(update={"on_error": "skip"})
-    root = Path(os.path.abspath(Path(folder).expanduser()))  # noqa: PTH100 (absolute() leaves .. as it is)
+    root = folder_path(folder)
     if root.exists() and not root.is_dir():
         raise NotADirectoryError(f"not a folder: {str(root)!r}")
     report = on_progress or (lambda progress: None)
@@ -213,6 +213,15 @@ def sync_folder(
         skipped=tuple(sorted(skipped)),
         kept=_paths(stored[node_id] for node_id in kept),
     )
+
+
+def folder_path(folder: str | os.PathLike[str]) -> Path:
+    """Return a folder's path from the root on, as collections know it: links are not resolved.
+
+    Rows are known by the paths of their pictures, so a folder by another name is another folder.
+    """
+    # Path.absolute() leaves .. as it is, and Path.expanduser() raises for unknown users.
+    return Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111
 
 
 def _check_embedding(store: QuotingMilvusVectorStore, embed_model: ImageTextEmbedding) -> None:

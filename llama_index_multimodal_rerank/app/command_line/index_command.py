@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...milvus.folder_sync import FolderSync
-from ..collections import Collection, CollectionSource, connect, folder_path
+from ...milvus.folder_sync import FolderSync, folder_path
+from ..collections import Collection, CollectionSource, connect
 from ..metadata_file import MetadataFile, MetadataFileError, read_metadata_file
 from .opening import choice_of, name_unreadable, warn
 from .output import collection_json, print_json, print_lines, seconds_line

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from ...milvus.folder_sync import FolderSync
-from ..collections import Collection, CollectionSource, OnProgress, connect, folder_path
+from ...milvus.folder_sync import FolderSync, folder_path
+from ..collections import Collection, CollectionSource, OnProgress, connect
 from .filter_panel import FilterPanel
 
 
