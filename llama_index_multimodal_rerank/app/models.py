@@ -11,7 +11,7 @@ from ..demo.checkpoints import DEMO
 from ..embeddings.magiclens import MagicLensEmbedding
 from ..embeddings.visualized_bge import DEFAULT_MODEL_NAME as DEFAULT_EMBEDDING
 from ..embeddings.visualized_bge import VisualizedBGEEmbedding
-from ..reranking.options import StrategyName
+from ..reranking.options import Explain, StrategyName
 from ..reranking.postprocessor import Phi3VisionRerank
 from ..vlm.protocols import LoadableModel
 from ..vlm.resolve import DEFAULT_MODEL_NAME as DEFAULT_RERANKER
@@ -68,7 +68,7 @@ class Models:
         strategy: StrategyName = "listwise",
         *,
         top_n: int = 9,
-        explain: bool = True,
+        explain: Explain | None = None,
         save_sheets: Path | None = None,
     ) -> Phi3VisionRerank:
         """Return a reranker with settings of its own, on the one model and the captions that all share.
@@ -76,7 +76,7 @@ class Models:
         Args:
             strategy: how sheets are ranked.
             top_n: nodes to return, 1 or more.
-            explain: ask why the best is the best.
+            explain: ask why the best is the best, see ``Phi3VisionRerank``.
             save_sheets: folder to save the sheets in.
         """
         settings = {"strategy": strategy, "top_n": top_n, "explain": explain, "save_sheets": save_sheets}

@@ -56,6 +56,15 @@ def answers(text: str) -> list[str]:
     return [text] if marked is None else [marked, text]
 
 
+def written_reason(text: str) -> str | None:
+    """Return the reason that a model was asked for alone, without drafts; None if there is none.
+
+    Args:
+        text: all that the model wrote.
+    """
+    return answers(text)[0].strip().removeprefix("Reason:").strip() or None
+
+
 def _without_drafts(text: str) -> str:
     kept: list[str] = []
     start = 0

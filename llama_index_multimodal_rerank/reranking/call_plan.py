@@ -19,7 +19,7 @@ def planned_prompts(reranker: ListwiseReranker, num_candidates: int, *, query_pi
     spans = sliding_windows(num_candidates, options.window, options.stride)
     prompts = 0
     for start, end in spans if num_candidates else []:
-        explain = options.explain and start == 0
+        explain = options.explain is True and start == 0
         if end - start == 1 and not explain:  # there is nothing to order
             continue
         prompts += options.permutations
@@ -27,4 +27,5 @@ def planned_prompts(reranker: ListwiseReranker, num_candidates: int, *, query_pi
             prompts += reranker.strategy.prompts_for_reason(
                 options.permutations, prefills=isinstance(reranker.model, PrefillingModel)
             )
+    prompts += int(num_candidates > 0 and options.explain == "closer_look")
     return prompts + int(bool(prompts) and query_picture and options.caption)

@@ -69,6 +69,7 @@ class Candidates:
         self.shortened: set[int] = set()
         self._access = access
         self._shown: dict[int, Candidate] = {}
+        self._side = 0
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -95,7 +96,21 @@ class Candidates:
             for index, (cell, problem) in zip(new, read, strict=True)
         }
         self._shown = {index: found[index] if index in found else self._shown[index] for index in indices}
+        self._side = side
         return [self._shown[index] for index in indices]
+
+    def show_larger(self, index: int, shorten: Callable[[str], str], *, side: int) -> Candidate:
+        """Read a candidate once more, unless it was shown as large; what goes wrong is kept in it alone.
+
+        Args:
+            index: which.
+            shorten: cuts its text for the prompt.
+            side: pixels of the square that its picture is shown in.
+        """
+        if index in self._shown and self._side >= side:
+            return self._shown[index]
+        cell, problem = _read(self.nodes[index], self._access, side)
+        return Candidate(cell, shorten(cell.text), problem)
 
     def release(self) -> None:
         """Forget the pictures that were read; what is known of problems stays."""

@@ -8,13 +8,14 @@ or on several that are shuffled (:mod:`.permutations`), by a strategy (:mod:`.st
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..vlm.calls import ModelCalls
 from ..vlm.protocols import RankRequest, VisionLanguageModel
 from .candidates import Candidate, Candidates, QueryContent
 from .captions import Captions, write_caption
+from .closer_look import closer_look
 from .options import RerankOptions
 from .permutations import consensus, shuffled
 from .ranking import Audit, Ranking, rank_scores, retrieval_order
@@ -92,7 +93,7 @@ class ListwiseReranker:
             if ranking is None:
                 caption = yield from self._caption(query, shortener)
             ranking, asked = yield from self._rank_window(
-                shown_query, caption, shown, explain=options.explain and start == 0
+                shown_query, caption, shown, explain=options.explain is True and start == 0
             )
             # What cannot be looked at does not travel upwards, whatever the model says about grey cells.
             labelled, best_first = tuple(members), [members[place] for place in ranking.order]
@@ -102,11 +103,17 @@ class ListwiseReranker:
             return without_model(candidates, error="no candidate can be looked at")
         # Probabilities of different sheets say nothing about each other; only the order does.
         scores = ranking.scores if len(spans) == 1 else rank_scores(n)
-        if all(audit.action == "retrieval_order" for audit in audits):  # then they would tell of a ranking
+        if all(audit.source == "none" or audit.action == "retrieval_order" for audit in audits):
+            # The others would tell of a ranking.
             scores = retrieval_scores(candidates)
         if len(spans) == 1:
             order = list(best_first)  # with which the scores go
         order, scores = unreadable_last(order, scores, candidates)
+        # An answer may hold a reason that nobody asked for, or for one that cannot be seen.
+        reason = ranking.reason if options.explain is True and order[0] == best_first[0] else None
+        if options.explain == "closer_look":
+            reason, lost = yield from self._closer_look(shown_query, caption, candidates, order[0], shorten)
+            audits[0] = replace(audits[0], reason_error=lost)
         if words != query.text or candidates.shortened:
             logger.warning(
                 "Texts were cut for the prompt: that of the query (max_query_tokens=%d): %s; of candidates "
@@ -116,17 +123,16 @@ class ListwiseReranker:
                 options.max_text_tokens,
                 len(candidates.shortened),
             )
-        # An answer may hold a reason that nobody asked for, or for one that cannot be seen.
-        explained = options.explain and order[0] == best_first[0]
         return RerankResult(
             tuple(order),
             scores,
-            ranking.reason if explained else None,
+            reason,
             caption,
             tuple(audits),
             ranking.confidence,
             query_shortened=words != query.text,
             labelled=labelled,
+            reason_labelled=labelled if options.explain is True else (order[0],),
         )
 
     def _caption(self, query: QueryContent, shortener: Shortener) -> ModelCalls[str | None]:
@@ -142,13 +148,29 @@ class ListwiseReranker:
             )
         )
 
+    def _closer_look(
+        self,
+        query: QueryContent,
+        caption: str | None,
+        candidates: Candidates,
+        best: int,
+        shorten: Callable[[str], str],
+    ) -> ModelCalls[tuple[str | None, str | None]]:
+        """Return why the best is the best, or what kept it from being looked at or told."""
+        side = self.picture_side(1, query=query.picture is not None)
+        shown = candidates.show_larger(best, shorten, side=side)
+        if shown.problem is not None:
+            return None, shown.problem
+        return (yield from without_reason(closer_look(query, caption, shown, self.options)))
+
     def _rank_window(
         self, query: QueryContent, caption: str | None, members: Sequence[Candidate], *, explain: bool
     ) -> ModelCalls[tuple[Ranking, list[Audit]]]:
         """Rank the candidates of one window; returns the audit of each answer, too."""
         n = len(members)
         if n == 1 and not explain:
-            return retrieval_order(1), []
+            only = retrieval_order(1)
+            return only, [only.audit]
         answer_format = self.strategy.answer_format() or describe_answer(self.model, explain=explain)
 
         def draw(places: Sequence[int]) -> RankRequest:

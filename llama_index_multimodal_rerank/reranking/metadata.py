@@ -27,7 +27,7 @@ def annotated_nodes(
     if cost:
         audit["cost"] = dict(cost)
     ranked = list(zip(outcome.order, outcome.scores, strict=True))[:top_n]
-    reason = outcome.reason and by_place(outcome.reason, outcome.labelled, outcome.order, top_n=top_n)
+    reason = outcome.reason and by_place(outcome.reason, outcome.reason_labelled, outcome.order, top_n=top_n)
     # With several sheets a candidate has several.
     labels = {} if outcome.confidence is not None else _labels(outcome.labelled)
     return [

@@ -12,12 +12,16 @@ from .ranking import OnBadAnswer
 
 StrategyName = Literal["first_token", "listwise"]
 
+Explain = bool | Literal["closer_look"]
+"""Whether there is a reason, and how it is asked for."""
+
 
 @dataclass(frozen=True)
 class RerankOptions:
     """Settings of one query: what is set anew meanwhile is for the next one.
 
-    Attributes are those of ``Phi3VisionRerank``; ``stride`` and ``num_crops`` are never None here.
+    Attributes are those of ``Phi3VisionRerank``; ``stride``, ``num_crops`` and
+    ``explain`` are never None here.
     """
 
     strategy: StrategyName
@@ -26,7 +30,7 @@ class RerankOptions:
     permutations: int
     seed: int
     caption: bool
-    explain: bool
+    explain: Explain
     show_text: bool
     num_crops: int
     max_new_tokens: int
@@ -35,4 +39,5 @@ class RerankOptions:
     on_bad_answer: OnBadAnswer
     rank_prompt: BasePromptTemplate
     caption_prompt: BasePromptTemplate
+    reason_prompt: BasePromptTemplate
     save_sheets: Path | None

@@ -31,7 +31,7 @@ from .call_plan import planned_prompts
 from .candidates import Candidates, read_query
 from .listwise import ListwiseReranker
 from .metadata import annotated_nodes
-from .prompts import check_rank_prompt
+from .prompts import PROMPTS
 from .result import RerankResult, without_model
 from .settings import RerankSettings
 from .sheet_layout import LARGEST_PICTURE
@@ -54,7 +54,7 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
     - ``rerank_rank``: place, from 1.
     - ``retrieval_score``: the score the node came with (``keep_retrieval_score``).
     - ``rerank_reason``: the model's words why, on the first node (``explain``). Candidates that it calls by
-      their numbers on the sheet, in brackets, are called by their places in this list: ``#1``.
+      their numbers on its sheet, in brackets, are called by their places in this list: ``#1``.
     - ``rerank_label``: the node's number on the sheet, if one sheet decided.
     - ``rerank_query_caption``: what the model saw in the query picture (``caption``).
     - ``rerank_audit``: what was right and wrong with the answers, see ``docs/reranking.md``.
@@ -103,7 +103,9 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
             Borda's rule (permutation self-consistency).
         seed: of the shuffles.
         caption: have the query picture described first, and the words put in the prompt.
-        explain: ask why the best is the best.
+        explain: ask why the best is the best: True, after the list and on its sheet; ``"closer_look"``,
+            apart, on a sheet of the query and the best alone, where it is larger and no other can be meant;
+            one prompt more. Default: ``"closer_look"`` for the demo's model, which was taught so, else True.
         show_text: write candidates' texts below their pictures.
         num_crops: tiles of 336 pixels that the model looks at, 1 or more; sheets are made for them. Default:
             the model's own, else 16.
@@ -116,6 +118,7 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
             retrieval and say so in the audit.
         rank_prompt: template of the question, see ``docs/reranking.md``.
         caption_prompt: asks for the query picture's caption; no variables.
+        reason_prompt: template of the question of a closer look, see ``docs/reranking.md``.
         save_sheets: folder to save every sheet in, as PNG.
         allow_urls: fetch pictures given as http(s) URLs: True for public addresses, or a list of hosts.
         data_root: the only folder that picture files are read from. Default: any file may be.
@@ -187,7 +190,9 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
 
     def _reranker(self) -> ListwiseReranker:
         model = self.vision_language_model
-        options = self._options(getattr(model, "num_crops", None))
+        options = self._options(
+            getattr(model, "num_crops", None), looks_closer=getattr(model, "looks_closer", False)
+        )
         return ListwiseReranker(model, choose_strategy(model, options), options, self._captions)
 
     def planned_calls(self, num_candidates: int, query: QueryBundle) -> int:
@@ -206,13 +211,14 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
     # -- prompts ------------------------------------------------------------------------------
 
     def _get_prompts(self) -> PromptDictType:
-        return {"rank_prompt": self.rank_prompt, "caption_prompt": self.caption_prompt}
+        return {name: getattr(self, name) for name in PROMPTS}
 
     def _update_prompts(self, prompts: PromptDictType) -> None:
-        rank_prompt = prompts.get("rank_prompt", self.rank_prompt)
-        check_rank_prompt(rank_prompt)  # before anything is changed
-        self.caption_prompt = prompts.get("caption_prompt", self.caption_prompt)
-        self.rank_prompt = rank_prompt
+        known = {name: prompts[name] for name in PROMPTS if name in prompts}
+        for name, prompt in known.items():  # all before any is changed
+            PROMPTS[name](prompt)
+        for name, prompt in known.items():
+            setattr(self, name, prompt)
 
     # -- LlamaIndex's two entrances -----------------------------------------------------------
 
@@ -330,7 +336,8 @@ class Phi3VisionRerank(RerankSettings, PromptMixin):
         reranker = self._reranker()
         side = 2 * LARGEST_PICTURE  # the caption looks at more of it than a sheet shows
         if len(candidates) and not reranker.options.caption:
-            side = reranker.picture_side(len(candidates), query=True)
+            alone = reranker.options.explain == "closer_look"
+            side = reranker.picture_side(1 if alone else len(candidates), query=True)
         content = read_query(query, self._access, side=side)
         if len(candidates) and isinstance(reranker.model, LoadableModel):
             reranker.model.load()  # a checkpoint that is not there is no failed answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
@@ -20,6 +20,14 @@ DEFAULT_RANK_PROMPT = PromptTemplate(
 )
 """Variables: those of :data:`RANK_VARIABLES`."""
 
+DEFAULT_REASON_PROMPT = PromptTemplate(
+    "The picture shows the best result of a search, in the cell with the number 1.\n"
+    "{query}\n"
+    "{candidate_texts}"
+    "Say in one sentence why [1] fits best."
+)
+"""Variables: those of :data:`REASON_VARIABLES`."""
+
 RANK_VARIABLES = {
     "query": "what is looked for, in sentences",
     "query_str": "the query's words",
@@ -31,6 +39,14 @@ RANK_VARIABLES = {
 }
 """Variables of ``rank_prompt``, of which ``answer_format`` must be used."""
 
+REASON_VARIABLES = {
+    "query": "what is looked for, in sentences",
+    "query_str": "the query's words",
+    "query_caption": "what the query picture shows, or nothing",
+    "candidate_texts": "a line with the text of the best, or nothing",
+}
+"""Variables of ``reason_prompt``."""
+
 
 def check_rank_prompt(prompt: BasePromptTemplate) -> None:
     """Make sure that a template for the ranking can be filled in, and its answers be read.
@@ -41,16 +57,24 @@ def check_rank_prompt(prompt: BasePromptTemplate) -> None:
     """
     _check_variables("rank_prompt", prompt, RANK_VARIABLES)
     answer_format = list_format(explain=True, declared=True)
-    values: dict[str, Any] = {**dict.fromkeys(RANK_VARIABLES, "1"), "answer_format": answer_format}
-    try:
-        text = prompt.format(**values)
-    except Exception as error:  # from functions in the template
-        raise ValueError(f"rank_prompt cannot be formatted: {type(error).__name__}: {error}") from error
+    text = _filled(
+        "rank_prompt", prompt, {**dict.fromkeys(RANK_VARIABLES, "1"), "answer_format": answer_format}
+    )
     if answer_format not in text:
         raise ValueError(
             "rank_prompt must contain {answer_format}, which says how to answer: answers in other forms are "
             f"not read. It is {_quoted(prompt)}"
         )
+
+
+def check_reason_prompt(prompt: BasePromptTemplate) -> None:
+    """Make sure that a template for a closer look can be filled in.
+
+    Raises:
+        ValueError: it has variables that nothing stands for, or cannot be formatted.
+    """
+    _check_variables("reason_prompt", prompt, REASON_VARIABLES)
+    _filled("reason_prompt", prompt, dict.fromkeys(REASON_VARIABLES, "1"))
 
 
 def check_caption_prompt(prompt: BasePromptTemplate) -> None:
@@ -60,6 +84,14 @@ def check_caption_prompt(prompt: BasePromptTemplate) -> None:
         ValueError: it has variables.
     """
     _check_variables("caption_prompt", prompt, {})
+
+
+PROMPTS: dict[str, Callable[[BasePromptTemplate], None]] = {
+    "rank_prompt": check_rank_prompt,
+    "caption_prompt": check_caption_prompt,
+    "reason_prompt": check_reason_prompt,
+}
+"""Fields of the reranker that hold prompts, and what makes sure that they can be used."""
 
 
 def _check_variables(name: str, prompt: BasePromptTemplate, known: Collection[str]) -> None:
@@ -72,6 +104,13 @@ def _check_variables(name: str, prompt: BasePromptTemplate, known: Collection[st
             f"{name} has the variables {', '.join(f'{{{variable}}}' for variable in unknown)}, which nothing "
             f"stands for; there are {allowed}. It is {_quoted(prompt)}"
         )
+
+
+def _filled(name: str, prompt: BasePromptTemplate, values: Mapping[str, Any]) -> str:
+    try:
+        return prompt.format(**values)
+    except Exception as error:  # from functions in the template
+        raise ValueError(f"{name} cannot be formatted: {type(error).__name__}: {error}") from error
 
 
 def _quoted(prompt: BasePromptTemplate) -> str:
@@ -126,7 +165,7 @@ def first_label_format() -> str:
     return "Answer with one line, the numbers only, best first: best > second > … > last"
 
 
-def reason_prompt(prompt: str, order: Sequence[int]) -> str:
+def order_reason_prompt(prompt: str, order: Sequence[int]) -> str:
     """Ask for the reason of an order that is known.
 
     Args:

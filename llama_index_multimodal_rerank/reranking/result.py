@@ -17,12 +17,13 @@ class RerankResult:
     Attributes:
         order: candidate indices, best first; all of them.
         scores: score of each place of ``order``, never rising.
-        reason: why the first is first, or None. It calls candidates by labels.
+        reason: why the first is first, or None. It calls candidates by the labels of ``reason_labelled``.
         caption: caption of the query picture, or None.
         audits: one per answer, in the order asked.
         confidence: agreement of permutations in the last window, or None.
         query_shortened: whether the query's text was cut for the prompt.
         labelled: candidate indices, that of label 1 first, in the last window.
+        reason_labelled: as ``labelled``, on the sheet that the reason is about.
     """
 
     order: tuple[int, ...]
@@ -33,6 +34,7 @@ class RerankResult:
     confidence: float | None
     query_shortened: bool = False
     labelled: tuple[int, ...] = ()
+    reason_labelled: tuple[int, ...] = ()
 
 
 def without_model(candidates: Candidates, *, error: str | None = None, attempts: int = 0) -> RerankResult:

@@ -11,6 +11,7 @@ from llama_index.core.bridge.pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
@@ -21,13 +22,13 @@ from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from ..images.access import ImageAccess
 from ..images.url_hosts import check_allow_urls
 from ..vlm.resolve import DEFAULT_MODEL_NAME, DEFAULT_NUM_CROPS
-from .options import RerankOptions, StrategyName
+from .options import Explain, RerankOptions, StrategyName
 from .prompts import (
     DEFAULT_CAPTION_PROMPT,
     DEFAULT_RANK_PROMPT,
+    DEFAULT_REASON_PROMPT,
+    PROMPTS,
     RANK_VARIABLES,
-    check_caption_prompt,
-    check_rank_prompt,
 )
 from .ranking import OnBadAnswer
 from .sheet_layout import MAX_CELLS
@@ -83,7 +84,12 @@ class RerankSettings(BaseNodePostprocessor):
     caption: bool = Field(
         default=True, description="Have the query picture described first, and the words put in the prompt."
     )
-    explain: bool = Field(default=True, description="Ask why the best is the best.")
+    explain: Explain | None = Field(
+        default=None,
+        description="Ask why the best is the best: True, after the list; 'closer_look', apart, on a sheet of "
+        "the query and the best alone. Default: 'closer_look' for the demo's model, which was taught so, "
+        "else True.",
+    )
     show_text: bool = Field(default=False, description="Write candidates' texts below their pictures.")
     num_crops: int | None = Field(
         default=None,
@@ -119,6 +125,11 @@ class RerankSettings(BaseNodePostprocessor):
     caption_prompt: SerializeAsAny[BasePromptTemplate] = Field(
         default=DEFAULT_CAPTION_PROMPT, description="Asks for the query picture's caption; no variables."
     )
+    reason_prompt: SerializeAsAny[BasePromptTemplate] = Field(
+        default=DEFAULT_REASON_PROMPT,
+        description="The question of a closer look, a template or its text; variables: query, query_str, "
+        "query_caption, candidate_texts.",
+    )
     save_sheets: Path | None = Field(
         default=None, description="Folder to save every sheet in, to see what the model saw."
     )
@@ -143,24 +154,18 @@ class RerankSettings(BaseNodePostprocessor):
     def _check_allow_urls(cls, allow_urls: Any) -> Any:
         return check_allow_urls(allow_urls)
 
-    @field_validator("rank_prompt", "caption_prompt", mode="before")
+    @field_validator(*PROMPTS, mode="before")
     @classmethod
     def _text_as_prompt(cls, prompt: Any) -> Any:
         return PromptTemplate(prompt) if isinstance(prompt, str) else prompt
 
-    @field_validator("rank_prompt")
+    @field_validator(*PROMPTS)
     @classmethod
-    def _usable_rank_prompt(cls, prompt: BasePromptTemplate) -> BasePromptTemplate:
-        check_rank_prompt(prompt)
+    def _usable_prompt(cls, prompt: BasePromptTemplate, info: ValidationInfo) -> BasePromptTemplate:
+        PROMPTS[str(info.field_name)](prompt)
         return prompt
 
-    @field_validator("caption_prompt")
-    @classmethod
-    def _usable_caption_prompt(cls, prompt: BasePromptTemplate) -> BasePromptTemplate:
-        check_caption_prompt(prompt)
-        return prompt
-
-    @field_serializer("rank_prompt", "caption_prompt")
+    @field_serializer(*PROMPTS)
     def _prompt_as_text(self, prompt: BasePromptTemplate) -> Any:
         if not isinstance(prompt, PromptTemplate):
             return prompt.model_dump()
@@ -194,11 +199,12 @@ class RerankSettings(BaseNodePostprocessor):
     def _access(self) -> ImageAccess:
         return ImageAccess(self.allow_urls, self.data_root)
 
-    def _options(self, model_num_crops: int | None) -> RerankOptions:
+    def _options(self, model_num_crops: int | None, *, looks_closer: bool) -> RerankOptions:
         """Return what the algorithm is to do.
 
         Args:
             model_num_crops: tiles that the model itself is set to, if it says so.
+            looks_closer: whether it was taught to explain by closer looks.
 
         Raises:
             ValueError: ``num_crops`` is another number than the model's.
@@ -210,4 +216,6 @@ class RerankSettings(BaseNodePostprocessor):
         options = {field.name: getattr(self, field.name) for field in fields(RerankOptions)}
         options["stride"] = self.stride or max(1, self.window // 2)
         options["num_crops"] = self.num_crops or model_num_crops or DEFAULT_NUM_CROPS
+        if self.explain is None:
+            options["explain"] = "closer_look" if looks_closer else True
         return RerankOptions(**options)

@@ -35,14 +35,7 @@ def sheet_request(
         answer_format: how to answer.
         options: how sheets are drawn, whether they are saved, and how the question is worded.
     """
-    sheet = build_sheet(
-        [member.cell for member in members],
-        query.picture,
-        num_crops=options.num_crops,
-        show_text=options.show_text,
-    )
-    if options.save_sheets is not None:
-        _save(sheet.image, options.save_sheets)
+    sheet = draw_sheet(query, members, options)
     prompt = options.rank_prompt.format(
         query=describe_query(query.text, has_picture=query.picture is not None, caption=caption),
         query_str=query.text,
@@ -52,7 +45,26 @@ def sheet_request(
         candidate_texts=describe_candidates([member.words for member in members]),
         answer_format=answer_format,
     )
-    return RankRequest((sheet.image,), prompt, len(members))
+    return RankRequest((sheet,), prompt, len(members))
+
+
+def draw_sheet(query: QueryContent, members: Sequence[Candidate], options: RerankOptions) -> Image:
+    """Draw candidates beside the query, and save the sheet if all are to be saved.
+
+    Args:
+        query: what is looked for.
+        members: the candidates; the first is labelled 1.
+        options: how sheets are drawn, and whether they are saved.
+    """
+    sheet = build_sheet(
+        [member.cell for member in members],
+        query.picture,
+        num_crops=options.num_crops,
+        show_text=options.show_text,
+    )
+    if options.save_sheets is not None:
+        _save(sheet.image, options.save_sheets)
+    return sheet.image
 
 
 def describe_answer(model: VisionLanguageModel, *, explain: bool) -> str:

@@ -57,9 +57,8 @@ class LocalPhi3Vision:
             computes in it, float32 elsewhere.
         num_crops: tiles of 336 pixels a sheet is cut into, at most; 1 or more. Default: 16, and 1 for the
             demo.
-        caption_num_crops: the same for the picture of a question that is answered freely, which is how the
-            query is captioned: one picture needs fewer than a sheet of ten. Default: 4, and no more than
-            ``num_crops``.
+        caption_num_crops: the same for a picture that is no sheet, which is how the query is captioned: one
+            picture needs fewer than a sheet of ten. Default: 4, and no more than ``num_crops``.
         cache_folder: where hub files are kept.
         revision: branch, tag or commit on the hub.
         local_files_only: never ask the hub.
@@ -148,10 +147,12 @@ class LocalPhi3Vision:
         return answer
 
     def generate_batch(self, prompts: Sequence[ImagePrompt], *, max_new_tokens: int) -> list[str]:
-        """Answer prompts in one batch; see ``BatchGeneratingModel``."""
+        """Answer prompts in one batch; see ``BatchGeneratingModel``. A ``RankRequest`` shows a sheet."""
+        sheets = any(isinstance(prompt, RankRequest) for prompt in prompts)
+        num_crops = self.num_crops if sheets else self.caption_num_crops
         with self._at_work() as engine:
             self._free_last()
-            return engine.answer(prompts, num_crops=self.caption_num_crops, max_new_tokens=max_new_tokens)
+            return engine.answer(prompts, num_crops=num_crops, max_new_tokens=max_new_tokens)
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text has; see ``TokenCountingModel``."""

@@ -508,6 +508,7 @@ def test_callbacks_and_prompts_reach_the_reranker():
     assert reranker._get_prompt_modules()["reranker"].get_prompts().keys() == {
         "rank_prompt",
         "caption_prompt",
+        "reason_prompt",
     }
 
 

@@ -609,7 +609,7 @@ async def test_instrumentation_events(nodes, query):
 def test_prompts_can_be_replaced(nodes, query):
     model = TextModel()
     rerank = Phi3VisionRerank(model=model)
-    assert set(rerank.get_prompts()) == {"rank_prompt", "caption_prompt"}
+    assert set(rerank.get_prompts()) == {"rank_prompt", "caption_prompt", "reason_prompt"}
 
     rerank.update_prompts(
         {

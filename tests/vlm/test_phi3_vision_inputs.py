@@ -17,7 +17,7 @@ from support.tiny_phi3_vision import write_folder
 
 from llama_index_multimodal_rerank import LocalPhi3Vision, ModelCallError, Phi3VisionRerank
 from llama_index_multimodal_rerank.vlm.control_tokens import ControlTokens
-from llama_index_multimodal_rerank.vlm.protocols import RankRequest
+from llama_index_multimodal_rerank.vlm.protocols import ImagePrompt, RankRequest
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +178,17 @@ def test_features_are_of_the_tiles_that_were_asked_for(checkpoint: Path) -> None
     with model._at_work() as engine:
         sizes = [tuple(engine.prompts.encode(picture, crops)[1]) for crops in (1, 4, 1)]
     assert sizes == [(336, 336), (672, 672), (336, 336)]
+
+
+def test_sheets_are_seen_in_all_tiles_and_other_pictures_in_those_of_captions(checkpoint: Path) -> None:
+    model = LocalPhi3Vision(str(checkpoint), device="cpu", dtype="float32", num_crops=4, caption_num_crops=1)
+    picture = Image.effect_noise((672, 672), 90).convert("RGB")
+    tower = model.load().model.model.vision_embed_tokens.img_processor.embeddings.patch_embedding
+    seen = []
+    with tower.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0]))):
+        for prompt in (ImagePrompt((picture,), "Why?"), RankRequest((picture,), "Why?", 1)):
+            model.generate_batch([prompt], max_new_tokens=1)
+    assert seen == [1 + 1, 4 + 1]  # each with a view of the whole
 
 
 # -- control tokens ---------------------------------------------------------------------------

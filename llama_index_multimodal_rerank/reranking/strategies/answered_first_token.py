@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from ...vlm.calls import Generate, ModelCalls, ScoreAnswers, ask
 from ...vlm.protocols import ImagePrompt, RankRequest
-from ..answer_drafts import answers
-from ..prompts import first_label_format, reason_prompt
+from ..answer_drafts import written_reason
+from ..prompts import first_label_format, order_reason_prompt
 from ..ranking import Audit, BadAnswerError, OnBadAnswer, Ranking, apply_policy
 from .base import RankingStrategy, without_reason
 from .first_token import ranking_from_logprobs
@@ -71,7 +71,6 @@ class AnsweredFirstToken(RankingStrategy):
         return apply_policy(ranking, audit, keep_order=self.on_bad_answer == "keep_order")
 
     def _reason(self, request: RankRequest, order: tuple[int, ...]) -> ModelCalls[str | None]:
-        prompt = ImagePrompt(request.images, reason_prompt(request.prompt, order))
+        prompt = ImagePrompt(request.images, order_reason_prompt(request.prompt, order))
         (text,) = yield from ask(Generate((prompt,), self.max_new_tokens))
-        reason = answers(text)[0].strip()
-        return reason.removeprefix("Reason:").strip() or None
+        return written_reason(text)
