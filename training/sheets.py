@@ -170,7 +170,7 @@ def tokens_of(box: Box) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     )
 
 
-def window_of(box: Box) -> tuple[int, int]:
-    """Return the first patch row and column of the window around a box."""
-    last = PATCHES_PER_SIDE - WINDOW
+def window_of(box: Box, size: int = WINDOW) -> tuple[int, int]:
+    """Return the first patch row and column of the window of some patches per side around a box."""
+    last = PATCHES_PER_SIDE - size
     return min(box.top // PATCH, last), min(box.left // PATCH, last)

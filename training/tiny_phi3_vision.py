@@ -28,6 +28,7 @@ from llama_index_multimodal_rerank.models.phi3_vision import (
     Phi3VisionImageProcessor,
     Phi3VisionProcessor,
 )
+from llama_index_multimodal_rerank.models.phi3_vision.loading import load_checkpoint
 from llama_index_multimodal_rerank.reranking.prompts import (
     DEFAULT_CAPTION_PROMPT,
     DEFAULT_RANK_PROMPT,
@@ -150,6 +151,12 @@ def row_and_column(width: int) -> npt.NDArray[np.float64]:
     code = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # (24, width / 2)
     rows, columns = np.repeat(code, PATCHES_PER_SIDE, axis=0), np.tile(code, (PATCHES_PER_SIDE, 1))
     return np.concatenate([rows, columns], axis=1)
+
+
+def load(folder: str, device: torch.device) -> tuple[Phi3VisionForConditionalGeneration, Phi3VisionProcessor]:
+    """Return a model that was saved, in float32, and its processor."""
+    model = load_checkpoint(folder, device=device, dtype=torch.float32)
+    return model, Phi3VisionProcessor.from_pretrained(folder)
 
 
 def save(model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor, folder: Path) -> None:

@@ -8,6 +8,7 @@ decoder has to find what is shown at a number, and would else have to do with wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,22 +142,27 @@ class VisionProbe(nn.Module):
         hidden = self.tower.embeddings(views)
         return self._encode(hidden)
 
-    def windows(self, pixels: Pixels) -> torch.Tensor:
-        """Return features of the window around each picture, (pictures, 36, width)."""
+    def windows(self, pixels: Pixels, size: int = WINDOW) -> torch.Tensor:
+        """Return features of the window around each picture, (pictures, size * size, width).
+
+        Args:
+            pixels: sheets.
+            size: patches per side of a window.
+        """
         embeddings = self.tower.embeddings
-        corners = [window_of(box) for box in pixels.boxes]
-        side = WINDOW * (TILE // PATCHES_PER_SIDE)
+        corners = [window_of(box, size) for box in pixels.boxes]
+        side = size * (TILE // PATCHES_PER_SIDE)
         crops = torch.stack(
             [
                 pixels.views[view, :, row * 14 : row * 14 + side, column * 14 : column * 14 + side]
                 for view, (row, column) in zip(pixels.of_view.tolist(), corners, strict=True)
             ]
         )
-        patches = embeddings.patch_embedding(crops).flatten(2).transpose(1, 2)  # (pictures, 36, width)
-        grid = torch.arange(WINDOW)
+        patches = embeddings.patch_embedding(crops).flatten(2).transpose(1, 2)  # (pictures, patches, width)
+        grid = torch.arange(size)
         offsets = (grid[:, None] * PATCHES_PER_SIDE + grid).reshape(-1)
         firsts = torch.tensor([row * PATCHES_PER_SIDE + column for row, column in corners])
-        places = (1 + firsts[:, None] + offsets).to(patches.device)  # (pictures, 36); 0 is the class position
+        places = (1 + firsts[:, None] + offsets).to(patches.device)  # (pictures, patches); 0 is the class
         patches = patches + embeddings.position_embedding(places)
         first = embeddings.class_embedding + embeddings.position_embedding.weight[0]
         return self._encode(torch.cat([first.expand(len(patches), 1, -1), patches], dim=1))
@@ -240,6 +246,10 @@ class Shown:
         """Add the sheet of a case, every picture on it changed at random (see ``Pick.changed``)."""
         candidates = [pick.changed(rng, hide=hide) for pick in case.candidates]
         query = None if case.picture is None else case.picture.changed(rng, hide=hide)
+        self.add_results(candidates, query)
+
+    def add_results(self, candidates: Sequence[Pick], query: Pick | None) -> None:
+        """Add a sheet of pictures as they are."""
         view, layout = compose(candidates, query)
         places = zip(candidates, layout.cells, strict=True)
         seen = [(pick, place.picture, number) for number, (pick, place) in enumerate(places)]

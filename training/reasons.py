@@ -1,0 +1,284 @@
+"""Teach the demo's reranker to look closer: to say of the best result, alone on a sheet, what it shows.
+
+    python -m training.reasons --output reasons --cache pictures --reranker reranker/model
+
+Five stages: the vision tower on single large cells, then on their sheets; all behind it on sentences about
+them; and, twice, on sentences that leave out a surface that is not seen well. Rankings are held to what they
+were, by a copy of the model. An interrupted run continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from llama_index_multimodal_rerank.models.hardware import resolve_device
+
+from .closer_looks import CloserLooks, Sentences, looking
+from .decoder import DecoderProbe
+from .holding import Held
+from .loop import Schedule, Stage, run
+from .pictures import NONE, draw_nameless, draw_products, draw_sources, draw_things
+from .questions import QuestionBatch, Questions, told_caption
+from .reports import check_arguments, environment, write_report
+from .rerank_cases import WINDOW, Cases
+from .tiny_phi3_vision import load, save
+from .vision import NUMBERS, Heads, Pixels, Shown, VisionProbe, pool
+
+logger = logging.getLogger(__name__)
+
+SIZES = (152,)
+"""Pixels of candidates in training: a little more than a large cell shows."""
+
+QUERY_SIZES = (224,)
+
+WINDOWS = {True: 11, False: 20}
+"""Patches per side around a picture alone on its sheet, by whether the query has one."""
+
+KEEP_PATCHES = 10.0
+"""Weight of the change in the tower's features of sheets of nine."""
+
+KEEP = (
+    {"labels": 4.0, "words": 0.5, "states": 0.0},
+    {"labels": 8.0, "words": 0.5, "states": 4.0},
+    {"labels": 8.0, "words": 0.5, "states": 4.0},
+)
+"""Weights of the changes in rankings, in the last three stages; see ``Held.answers``."""
+
+SURE = (0.7, 0.92)
+"""Probabilities of a surface, as the tower reads it, from which on it is named in the last two stages."""
+
+READ_AFTER = 3
+"""Layers after which what is shown is read at every word."""
+
+PROMPTS = 3
+"""Queries about each sheet of nine."""
+
+STAGES = ("large_cells", "large_sheets", "reasons", "doubts", "more_doubts")
+STEPS = (700, 380, 650, 450, 110)
+LEARNING_RATES = (1e-3, 1e-3, 1.2e-3, 8e-4, 3e-4)
+STEADY = (0.4, 0.4, 0.4, 0.3, 0.2)
+"""Share of a stage before its learning rate falls."""
+
+
+class Student(nn.Module):
+    """The model, with heads that read what its tower sees.
+
+    Args:
+        model: the reranker.
+        held: how it was.
+        digits: token ids of the labels 1 to 9.
+    """
+
+    def __init__(self, model: Any, held: Held, digits: Sequence[int]) -> None:
+        super().__init__()
+        self.probe = VisionProbe(model)
+        self.whole = DecoderProbe(model, self.probe, digits)
+        self.told = Heads(model.config.hidden_size)
+        self._held = [held]  # no part of what is trained and saved
+
+    def sure(self, least: float, pixels: Pixels) -> list[bool]:
+        """Tell of which results on sheets of one the tower reads the surface that surely, at least."""
+        with torch.no_grad():
+            features = pool(self.probe.patches(pixels.views), pixels)[pixels.numbers != NUMBERS - 1]
+            likely = self.probe.heads.heads[1](self.probe.heads.norm(features)).softmax(-1).amax(-1)
+        return [each >= least for each in likely.tolist()]
+
+    def leave_tower(self) -> None:
+        """Leave the vision tower as it is from now on."""
+        self.probe.tower.requires_grad_(False)
+        self.whole.see = False
+
+    def large_cells(self, batch: Sequence[Pixels]) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss of large pictures read one by one, and of the change in sheets of nine."""
+        beside, single, alone, nine = batch
+        pooled = [
+            self.probe.windows(beside, WINDOWS[True]).mean(1),
+            self.probe.windows(single, WINDOWS[False]).mean(1),
+            self.probe.patches(alone.views).mean(1),
+        ]
+        return self._seen(pooled, (beside, single, alone), nine)
+
+    def large_sheets(self, batch: Sequence[Pixels]) -> tuple[torch.Tensor, dict[str, float]]:
+        """As :meth:`large_cells`, of pictures on their sheets."""
+        *shown, nine = batch
+        return self._seen([pool(self.probe.patches(each.views), each) for each in shown], shown, nine)
+
+    def _seen(
+        self, pooled: Sequence[torch.Tensor], shown: Sequence[Pixels], nine: Pixels
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        kept = self._held[0].patches(self.probe.patches(nine.views), nine.views)
+        total, figures = KEEP_PATCHES * kept, {"kept_patches": kept.item()}
+        for name, features, pixels in zip(("", "single_", "alone_"), pooled, shown, strict=True):
+            loss, more = self.probe.heads.loss(features, pixels.labels)
+            total = total + loss * len(pixels.labels) / len(shown[0].labels)
+            figures |= {f"{name}{key}": value for key, value in more.items()}
+        return total, figures
+
+    def reasons(
+        self, weights: Mapping[str, float], batch: tuple[list[Sentences], QuestionBatch]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss of sentences, of readings on the way to them, and of the change in rankings."""
+        sentences, rankings = batch
+        figures: dict[str, float] = {}
+        kept = self._held[0].answers(self.whole, rankings)
+        figures |= {f"kept_{name}": value.item() for name, value in kept.items()}
+        total = torch.stack([weights[name] * value for name, value in kept.items()]).sum()
+        for name, asked in zip(("reason", "words", "caption"), sentences, strict=True):
+            _, hidden, cache = self.whole.hidden_states(asked)
+            logits = self.whole.model.lm_head(hidden[-1][asked.text != NONE])
+            loss, right = asked.loss(logits)
+            rows, places = (asked.text != NONE).nonzero(as_tuple=True)
+            read, more = self.told.loss(hidden[READ_AFTER][rows, places], asked.result_labels[rows])
+            looks = looking(self.whole.model.model, asked, hidden, cache)
+            share = len(asked.ids) / len(sentences[0].ids)
+            total = total + share * (loss + read + looks)
+            figures |= {f"{name}_loss": loss.item(), f"{name}_right": right, f"{name}_looks": looks.item()}
+            figures |= {f"{name}_{key}": value for key, value in more.items()}
+        return total, figures
+
+
+def large_batch(
+    looks: CloserLooks, count: int, others: int, device: torch.device, rng: np.random.Generator
+) -> list[Pixels]:
+    """Make sheets of one, beside a query's picture and without, pictures alone, and sheets of nine.
+
+    Args:
+        looks: draws them.
+        count: of sheets with a query's picture.
+        others: of each other kind.
+        device: of the tensors.
+        rng: random numbers.
+    """
+    beside, single, alone, nine = (Shown(looks.cases) for _ in range(4))
+    looks.add_sheets(beside, count, rng, query=True)
+    looks.add_sheets(single, others, rng, query=False)
+    looks.add_alone(alone, others, rng)
+    for _ in range(others):
+        nine.add_sheet(looks.cases.with_distractors(looks.cases.draw(rng), rng), rng)
+    return [shown.pixels(device) for shown in (beside, single, alone, nine)]
+
+
+def reasons_batch(
+    looks: CloserLooks,
+    questions: Questions,
+    count: int,
+    nine: int,
+    sure: Callable[[Pixels], Sequence[bool]] | None,
+    rng: np.random.Generator,
+) -> tuple[list[Sentences], QuestionBatch]:
+    """Make reasons, with a query's picture and without, captions, and rankings of nine.
+
+    Args:
+        looks: makes reasons and captions.
+        questions: makes rankings.
+        count: of reasons with a query's picture; a third as many without, and captions.
+        nine: of sheets of nine.
+        sure: see ``CloserLooks.reasons``.
+        rng: random numbers.
+    """
+    few = max(1, count // 3)
+    groups = []
+    for _ in range(nine):
+        first, *others = looks.cases.draw_group(rng, WINDOW, PROMPTS)
+        first = looks.cases.with_distractors(first, rng)
+        groups.append([first, *(replace(case, candidates=first.candidates) for case in others)])
+    sentences = [
+        looks.reasons(count, rng, query=True, sure=sure),
+        looks.reasons(few, rng, query=False, sure=sure),
+        looks.captions(few, rng),
+    ]
+    return sentences, questions.rankings(groups, partial(told_caption, rng=rng), rng)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train all stages, save the model and the report."""
+    device = resolve_device(args.device)
+    drawing: dict[str, Any] = {"seed": args.seed, "workers": args.workers}
+    products = draw_products(args.cache, args.products, sizes=SIZES, **drawing)
+    asked = draw_products(
+        args.cache / "asked", args.asked, **{**drawing, "seed": args.seed + 1}, sizes=QUERY_SIZES
+    )
+    sources = draw_sources(args.cache, args.sources, sizes=QUERY_SIZES, **drawing)
+    distractors = [
+        draw(args.cache, args.distractors, sizes=SIZES, **drawing) for draw in (draw_things, draw_nameless)
+    ]
+    names = ("steps", "batch_size", "seed", "products", "asked", "sources", "distractors")
+    arguments = {name: getattr(args, name) for name in names}
+    check_arguments(args.output / "arguments.json", arguments)
+
+    torch.manual_seed(args.seed)
+    model, processor = load(args.reranker, device)
+    cases = Cases(products, asked, sources, distractors)
+    questions, looks = Questions(cases, processor, device), CloserLooks(cases, processor, device)
+    student = Student(model, Held(model, questions.digits), questions.digits).to(device)
+    sheets = args.batch_size
+    batches: list[Callable[..., Any]] = [
+        partial(large_batch, looks, 8 * sheets // 3, max(1, sheets // 3), device),
+        partial(large_batch, looks, 2 * sheets, max(1, sheets // 2), device),
+        partial(reasons_batch, looks, questions, sheets, max(1, sheets // 3), None),
+        *(
+            partial(
+                reasons_batch, looks, questions, sheets, max(1, sheets // 2), partial(student.sure, least)
+            )
+            for least in SURE
+        ),
+    ]
+    stages: list[Stage[Any]] = []
+    losses: list[Callable[..., Any]] = [student.large_cells, student.large_sheets]
+    losses += [partial(student.reasons, weights) for weights in KEEP]
+    for number, loss in enumerate(losses):
+        if STAGES[number] == "reasons":
+            student.leave_tower()
+        schedule = Schedule(args.steps[number], LEARNING_RATES[number], steady=STEADY[number])
+        stage = Stage(STAGES[number], schedule, student, batches[number], loss, args.seed)
+        stages.append(run(stage, args.output / "checkpoints", save_every=args.save_every))
+
+    save(model, processor, args.output / "model")
+    report = {
+        "arguments": arguments,
+        "environment": environment(str(device)),
+        "threads": torch.get_num_threads(),
+        "training_seconds": {stage.name: round(stage.seconds) for stage in stages},
+        "curves": {stage.name: stage.curve for stage in stages},
+    }
+    write_report(args.output / "report.json", report)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of model, checkpoints and report")
+    parser.add_argument("--reranker", required=True, help="folder of the model that training.reranker made")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of the training pictures")
+    parser.add_argument("--products", type=int, default=14_016, help="pictures of candidates")
+    parser.add_argument("--asked", type=int, default=2_500, help="pictures of products that queries show")
+    parser.add_argument("--sources", type=int, default=1_600, help="pictures of patterns' sources")
+    parser.add_argument(
+        "--distractors", type=int, default=5_120, help="pictures of things, and of nameless patterns"
+    )
+    parser.add_argument("--batch-size", type=int, default=9, help="sheets of one per step")
+    parser.add_argument(
+        "--steps", type=int, nargs=len(STAGES), default=list(STEPS), help=f"of {', '.join(STAGES)}"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")
+    parser.add_argument("--save-every", type=int, default=25, help="steps between two savings")
+    parser.add_argument("--device", help="torch device (default: the best there is)")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    train(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    main()
