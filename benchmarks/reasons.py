@@ -3,7 +3,8 @@
     python -m benchmarks.reasons --json out.json
 
 The questions are those of ``examples/evaluate.py``, all for products that no demo model was trained on. A
-part that a reason does not name is not counted as right. A reason that cannot be read is wrong in all parts.
+part that a reason does not name is not counted as right. A reason that cannot be read, or that is about
+another candidate than the first, is wrong in all parts.
 """
 
 from __future__ import annotations
@@ -27,26 +28,26 @@ from llama_index_multimodal_rerank import (
     VisualizedBGEEmbedding,
     load_image_nodes,
 )
-from llama_index_multimodal_rerank.demo.catalogue import draw_catalogue, draw_query_picture, held_out_queries
+from llama_index_multimodal_rerank.demo.catalogue import (
+    Product,
+    draw_catalogue,
+    draw_query_picture,
+    held_out_queries,
+)
 from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES, Look
-from llama_index_multimodal_rerank.demo.queries import SURFACE_WORDS
+from llama_index_multimodal_rerank.demo.queries import SURFACE_WORDS, DemoQuery
 
 PARTS = ("kind", "surface", "colour")
-FIRST = "#1"
-"""What a reason should be about: the first of the list."""
-
 _SURFACES = {SURFACE_WORDS[surface][0]: surface for surface in SURFACES}
 _REASON = re.compile(
-    r"(?P<place>.{1,20}?) (?:is what was asked for|comes closest): an? "
-    rf"(?:(?P<colour>{'|'.join(COLOURS)}) )?(?P<kind>{'|'.join(KINDS)})"
+    rf"#1 fits best: an? (?:(?P<colour>{'|'.join(COLOURS)}) )?(?P<kind>{'|'.join(KINDS)})"
     rf"(?: with (?P<surface>{'|'.join(_SURFACES)}))?\."
 )
 
 
 class Said(NamedTuple):
-    """What a reason names; None where it names nothing. The place is that in the list."""
+    """What a reason names; None where it names nothing."""
 
-    place: str
     kind: str | None
     surface: str | None
     colour: str | None
@@ -58,7 +59,7 @@ def read_reason(reason: str | None) -> Said | None:
     if match is None:
         return None
     surface = match["surface"]
-    return Said(match["place"], match["kind"], surface and _SURFACES[surface], match["colour"])
+    return Said(match["kind"], surface and _SURFACES[surface], match["colour"])
 
 
 def count(reasons: Sequence[str | None], looks: Sequence[Look]) -> dict[str, dict[str, int]]:
@@ -69,7 +70,7 @@ def count(reasons: Sequence[str | None], looks: Sequence[Look]) -> dict[str, dic
         looks: what the candidate shows that each is about.
 
     Returns:
-        For the place and each part: ``questions``, ``named`` and ``right``. A reason that cannot be read
+        For each part: ``questions``, ``named`` and ``right``. A reason that cannot be read
         names all wrongly.
     """
     named, right = Counter[str](), Counter[str]()
@@ -79,12 +80,27 @@ def count(reasons: Sequence[str | None], looks: Sequence[Look]) -> dict[str, dic
             value = None if said is None else getattr(said, part)
             named[part] += said is None or value is not None
             right[part] += value == getattr(look, part)
-        named["place"] += 1
-        right["place"] += said is not None and said.place == FIRST
-    return {
-        part: {"questions": len(reasons), "named": named[part], "right": right[part]}
-        for part in ("place", *PARTS)
-    }
+    return {part: {"questions": len(reasons), "named": named[part], "right": right[part]} for part in PARTS}
+
+
+def ask(
+    reranker: Phi3VisionRerank, products: Sequence[Product], questions: Sequence[DemoQuery]
+) -> tuple[list[str | None], list[Look]]:
+    """Return the reasons of a reranker for what the demo's embedder retrieves, and what each is about."""
+    by_name = {product.path.name: product.look for product in products}
+    index = VectorStoreIndex(
+        load_image_nodes([product.path for product in products]),
+        embed_model=VisualizedBGEEmbedding(model_name="demo"),
+    )
+    retriever = index.as_retriever(similarity_top_k=9)
+    reasons, looks = [], []
+    for number, question in enumerate(tqdm(questions, desc="Asking", unit="query")):
+        picture = None if question.picture is None else draw_query_picture(question.picture, number)
+        query = ImageTextQuery(question.text, image=picture)
+        best = reranker.postprocess_nodes(retriever.retrieve(query), query)[0]
+        reasons.append(best.node.metadata.get("rerank_reason"))
+        looks.append(by_name[best.node.metadata["file_name"]])
+    return reasons, looks
 
 
 def main() -> None:
@@ -101,28 +117,16 @@ def main() -> None:
     options = parser.parse_args()
 
     model = LocalPhi3Vision(options.reranker, num_crops=1) if options.reranker != "demo" else "demo"
-    reranker = Phi3VisionRerank(model=model, top_n=1)
-    reasons, looks = [], []
+    reranker = Phi3VisionRerank(model=model, top_n=1, explain="closer_look")
     with tempfile.TemporaryDirectory() as folder:
         products = draw_catalogue(Path(folder), count=options.products, seed=options.seed, show_progress=True)
-        by_name = {product.path.name: product.look for product in products}
-        index = VectorStoreIndex(
-            load_image_nodes([product.path for product in products]),
-            embed_model=VisualizedBGEEmbedding(model_name="demo"),
-        )
-        retriever = index.as_retriever(similarity_top_k=9)
         questions = held_out_queries(
-            list(by_name.values()),
+            [product.look for product in products],
             composed_rounds=options.rounds,
             other_rounds=options.other_rounds,
             seed=options.seed,
         )
-        for number, question in enumerate(tqdm(questions, desc="Asking", unit="query")):
-            picture = None if question.picture is None else draw_query_picture(question.picture, number)
-            query = ImageTextQuery(question.text, image=picture)
-            (best,) = reranker.postprocess_nodes(retriever.retrieve(query), query)
-            reasons.append(best.node.metadata.get("rerank_reason"))
-            looks.append(by_name[best.node.metadata["file_name"]])
+        reasons, looks = ask(reranker, products, questions)
     counts = count(reasons, looks)
     print(f"{len(reasons)} questions for products that were not trained on")
     for part, each in counts.items():

@@ -126,6 +126,11 @@ class LocalPhi3Vision:
         """Name on the hub or local folder."""
         return self._model_name
 
+    @property
+    def looks_closer(self) -> bool:
+        """Whether it was taught to explain by closer looks, as the demo's model was."""
+        return self._model_name == DEMO
+
     def load(self) -> LoadedPhi3Vision:
         """Load the model now, if it was not loaded before.
 

@@ -198,6 +198,17 @@ def test_no_answer_at_all_is_still_an_error(nodes: list[NodeWithScore]) -> None:
 # -- settings -------------------------------------------------------------------------------------
 
 
+def test_the_demos_model_looks_closer_by_default_and_others_do_not(nodes: list[NodeWithScore]) -> None:
+    demo = Phi3VisionRerank(model="demo")
+    assert demo.planned_calls(9, QUERY) == 1 + 1 + 1
+    assert Phi3VisionRerank(model="demo", explain=True).planned_calls(9, QUERY) == 1 + 1
+    assert Phi3VisionRerank(model="demo", explain=False).planned_calls(9, QUERY) == 1 + 1
+    model = Text()
+    (first, *_) = Phi3VisionRerank(model=model).postprocess_nodes(nodes, QUERY)
+    assert first.node.metadata["rerank_reason"] == "the reddest of all 9."
+    assert model.closer == []
+
+
 @pytest.mark.parametrize("explain", [None, True, False, "closer_look"])
 def test_settings_survive_a_file_and_a_pickle(explain: Any) -> None:
     rerank = Phi3VisionRerank(

@@ -220,8 +220,8 @@ def test_search_as_json(run: Run, shop: Path, uri: Path, rerank: str, tmp_path: 
     else:
         assert (found["reranker"], found["audit"]["word"]) == ("demo", "clean")
         assert found["reason"]
-        (sheet,) = found["sheets"]
-        assert Image.open(sheet).size[0] % 336 == 0
+        assert len(found["sheets"]) == 2  # that of the list, and that of the reason
+        assert all(Image.open(sheet).size[0] % 336 == 0 for sheet in found["sheets"])
 
 
 def test_search_with_a_reranker_says_why(run: Run, shop: Path, uri: Path) -> None:
