@@ -527,7 +527,8 @@ answers = st.one_of(st.text(max_size=60), st.lists(label, max_size=30).map(" > "
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(answers, min_size=40, max_size=40), st.integers(1, 30), st.integers(1, 40), st.data())
+# 14 windows of 4 in 30 candidates, each asked up to three times
+@given(st.lists(answers, min_size=42, max_size=42), st.integers(1, 30), st.integers(1, 40), st.data())
 def test_nothing_is_lost_whatever_is_answered(script, n, top_n, data):
     policy = data.draw(st.sampled_from(["repair", "retry", "keep_order"]))
     window = data.draw(st.integers(4, 25))
