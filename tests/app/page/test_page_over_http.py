@@ -78,7 +78,7 @@ def test_twenty_searches_at_once(address: str, products: Collection, tmp_path: P
         assert files(lists, "retrieved") == [hit.file for hit in expected.retrieved]
         assert files(lists, "reranked") == [hit.file for hit in expected.reranked]
         assert (expected.caption or "") in said
-        assert saw.count("data:image/png") == 1
+        assert saw.count("data:image/png") == 2  # the sheet of all, and that of the reason
         if words:
             alone = search(products, SearchRequest(words, top_k=count))
             assert files(compared, "text") == [hit.file for hit in alone.retrieved]

@@ -46,7 +46,7 @@ def test_a_composed_search(products: Collection, leopard: Path) -> None:
     assert expected.reason is not None
     assert expected.reason in words_of(second.said)
     assert re.search(r"embedding the query \d+\.\d\d s .*reranking \d+\.\d\d s", words_of(second.said))
-    assert second.saw.count("data:image/png;base64,") == 1
+    assert second.saw.count("data:image/png;base64,") == 2
     assert expected.audit is not None
     assert expected.audit.split(". ")[0] in words_of(second.saw)
     assert "{" not in words_of(second.saw)
