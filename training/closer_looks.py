@@ -12,29 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 from transformers import Cache
 
 from llama_index_multimodal_rerank.demo.drawing.looks import COLOURS, KINDS, SURFACES, Look
 from llama_index_multimodal_rerank.demo.queries import SURFACE_WORDS, describe
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionProcessor
 from llama_index_multimodal_rerank.models.phi3_vision.modeling_phi3_vision import Phi3VisionModel
-from llama_index_multimodal_rerank.reranking.prompts import DEFAULT_REASON_PROMPT, describe_query
+from llama_index_multimodal_rerank.reranking.prompts import DEFAULT_REASON_PROMPT, query_variables
 
 from .attention_supervision import attention_loss, places_of
 from .held_out_words import HeldOutWords
 from .pictures import NONE
-from .questions import ASSISTANT, END, told_caption
-from .rerank_cases import Case, Cases, caption_prompt
-from .sheets import TILE, Pick
+from .questions import tokenized, told_caption
+from .rerank_cases import STRANGERS, Case, Cases, caption_prompt
+from .sheets import Pick
 from .vision import NUMBERS, SOURCE, Pixels, Shown, labels_of
-
-STRANGERS = 0.4
-"""Share of results that distractors stand in for."""
-
-WITHOUT_PICTURE = 0.2
-"""Share of sheets whose query has no picture."""
-
 
 LOOKING = (1, 2)
 """Layers whose heads are told to look from the words at what they are about."""
@@ -125,10 +117,11 @@ class CloserLooks:
 
     def picture(self, rng: np.random.Generator) -> Pick:
         """Draw a result, and how it is shown."""
-        drawn = self.cases.products
         if rng.random() < STRANGERS:
-            drawn = self.cases.distractors[int(rng.integers(len(self.cases.distractors)))]
-        return Pick(drawn, int(rng.integers(len(drawn)))).changed(rng, hide=True)
+            pick = self.cases.distractor(rng)
+        else:
+            pick = Pick(self.cases.products, int(rng.integers(len(self.cases.products))))
+        return pick.changed(rng, hide=True)
 
     def _query_in_words(self, rng: np.random.Generator) -> tuple[object, None]:
         while True:
@@ -195,20 +188,10 @@ class CloserLooks:
         return ids
 
     def _asked(self, pixels: Pixels, prompts: Sequence[str], answers: Sequence[Answer]) -> Sentences:
-        texts = [
-            f"<|user|>\n<|image_1|>\n{prompt}{END}\n{ASSISTANT}{answer.text}{END}"
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        inputs = self.processor(text=texts, image_sizes=[[[TILE, TILE]]] * len(texts))
-        rows = [
-            ids[mask == 1] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
-        ]
-        start = int((rows[0] < 0).nonzero()[-1]) + 1
-        ids = nn.utils.rnn.pad_sequence([row[start:] for row in rows], batch_first=True)
+        prefix, rows, ids = tokenized(self.processor, prompts, [answer.text for answer in answers])
         text = torch.full_like(ids, NONE)
         barred = []
-        for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-            tokens = row[start:]
+        for number, (tokens, answer) in enumerate(zip(rows, answers, strict=True)):
             pieces = [self._encode(piece) for piece, _ in answer.pieces]
             length = sum(map(len, pieces))
             at = len(tokens) - 1 - length  # the last token is END
@@ -220,7 +203,7 @@ class CloserLooks:
                     text[number, at - 1 : at - 1 + len(piece)] = tokens[at : at + len(piece)]
                 at += len(piece)
             text[number, at - 1] = tokens[at]
-        tensors = (rows[0][:start], ids, text, torch.tensor(barred, dtype=torch.long).reshape(-1, 3))
+        tensors = (prefix, ids, text, torch.tensor(barred, dtype=torch.long).reshape(-1, 3))
         return Sentences(pixels, *(tensor.to(self.device) for tensor in tensors))
 
 
@@ -271,8 +254,6 @@ def reason_prompt(case: Case, caption: str | None) -> str:
     """Return the question for a reason as ``Phi3VisionRerank`` puts it."""
     query = case.query
     return DEFAULT_REASON_PROMPT.format(
-        query=describe_query(query.text, has_picture=query.picture is not None, caption=caption),
-        query_str=query.text,
-        query_caption=caption or "",
+        **query_variables(query.text, has_picture=query.picture is not None, caption=caption),
         candidate_texts="",
     )

@@ -108,23 +108,12 @@ class Questions:
     def _asked(
         self, pixels: Pixels, texts: list[str], answers: list[str], cases: list[Case], orders: list[list[int]]
     ) -> QuestionBatch:
-        prompts = [
-            f"<|user|>\n<|image_1|>\n{text}{END}\n{ASSISTANT}{answer}{END}"
-            for text, answer in zip(texts, answers, strict=True)
-        ]
-        inputs = self.processor(text=prompts, image_sizes=[[[TILE, TILE]]] * len(prompts))
-        rows = [
-            ids[mask == 1] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
-        ]
-        start = int((rows[0] < 0).nonzero()[-1]) + 1
-        prefix = rows[0][:start]
-        ids = nn.utils.rnn.pad_sequence([row[start:] for row in rows], batch_first=True)
+        prefix, rows, ids = tokenized(self.processor, texts, answers)
         text = torch.full_like(ids, NONE)
         listed = torch.full((len(ids), 9), -1)
         written = torch.full((len(ids), 9), -1)
         digits = torch.tensor(self.digits)
-        for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-            tokens = row[start:]
+        for number, (tokens, answer) in enumerate(zip(rows, answers, strict=True)):
             free = len(tokens) - self._length(f"{answer}{END}")
             if cases:
                 n = len(orders[number])
@@ -145,6 +134,31 @@ class Questions:
             encode(text, add_special_tokens=False)["input_ids"] for text in (ASSISTANT + answer, ASSISTANT)
         )
         return len(whole) - len(start)
+
+
+def tokenized(
+    processor: Phi3VisionProcessor, prompts: Sequence[str], answers: Sequence[str]
+) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+    """Return prompts about one picture each, with their answers, as the model reads them.
+
+    Args:
+        processor: of the model.
+        prompts: the questions.
+        answers: what should be written.
+
+    Returns:
+        How all begin, up to the end of the picture, (tokens,); how each goes on; and the same padded on the
+        right, (prompts, tokens).
+    """
+    texts = [
+        f"<|user|>\n<|image_1|>\n{prompt}{END}\n{ASSISTANT}{answer}{END}"
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    inputs = processor(text=texts, image_sizes=[[[TILE, TILE]]] * len(texts))
+    rows = [ids[mask == 1] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
+    start = int((rows[0] < 0).nonzero()[-1]) + 1
+    after = [row[start:] for row in rows]
+    return rows[0][:start], after, nn.utils.rnn.pad_sequence(after, batch_first=True)
 
 
 def question_batch(

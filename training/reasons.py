@@ -14,7 +14,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,15 +25,13 @@ from llama_index_multimodal_rerank.models.hardware import resolve_device
 from .closer_looks import CloserLooks, Sentences, looking
 from .decoder import DecoderProbe
 from .holding import Held
-from .loop import Schedule, Stage, run
-from .pictures import NONE, draw_nameless, draw_products, draw_sources, draw_things
+from .loop import Schedule, Stage
+from .pictures import NONE
 from .questions import QuestionBatch, Questions, told_caption
-from .reports import check_arguments, environment, write_report
-from .rerank_cases import WINDOW, Cases
+from .recipe import add_arguments, draw_cases, kept_arguments, report_stages, run_stage
+from .rerank_cases import WINDOW
 from .tiny_phi3_vision import load, save
 from .vision import NUMBERS, Heads, Pixels, Shown, VisionProbe, pool
-
-logger = logging.getLogger(__name__)
 
 SIZES = (152,)
 """Pixels of candidates in training: a little more than a large cell shows."""
@@ -203,22 +200,11 @@ def reasons_batch(
 def train(args: argparse.Namespace) -> None:
     """Train all stages, save the model and the report."""
     device = resolve_device(args.device)
-    drawing: dict[str, Any] = {"seed": args.seed, "workers": args.workers}
-    products = draw_products(args.cache, args.products, sizes=SIZES, **drawing)
-    asked = draw_products(
-        args.cache / "asked", args.asked, **{**drawing, "seed": args.seed + 1}, sizes=QUERY_SIZES
-    )
-    sources = draw_sources(args.cache, args.sources, sizes=QUERY_SIZES, **drawing)
-    distractors = [
-        draw(args.cache, args.distractors, sizes=SIZES, **drawing) for draw in (draw_things, draw_nameless)
-    ]
-    names = ("steps", "batch_size", "seed", "products", "asked", "sources", "distractors")
-    arguments = {name: getattr(args, name) for name in names}
-    check_arguments(args.output / "arguments.json", arguments)
+    cases = draw_cases(args, sizes=SIZES, query_sizes=QUERY_SIZES)
+    arguments = kept_arguments(args)
 
     torch.manual_seed(args.seed)
     model, processor = load(args.reranker, device)
-    cases = Cases(products, asked, sources, distractors)
     questions, looks = Questions(cases, processor, device), CloserLooks(cases, processor, device)
     student = Student(model, Held(model, questions.digits), questions.digits).to(device)
     sheets = args.batch_size
@@ -240,18 +226,10 @@ def train(args: argparse.Namespace) -> None:
         if STAGES[number] == "reasons":
             student.leave_tower()
         schedule = Schedule(args.steps[number], LEARNING_RATES[number], steady=STEADY[number])
-        stage = Stage(STAGES[number], schedule, student, batches[number], loss, args.seed)
-        stages.append(run(stage, args.output / "checkpoints", save_every=args.save_every))
+        stages.append(run_stage(args, STAGES[number], schedule, student, batches[number], loss))
 
     save(model, processor, args.output / "model")
-    report = {
-        "arguments": arguments,
-        "environment": environment(str(device)),
-        "threads": torch.get_num_threads(),
-        "training_seconds": {stage.name: round(stage.seconds) for stage in stages},
-        "curves": {stage.name: stage.curve for stage in stages},
-    }
-    write_report(args.output / "report.json", report)
+    report_stages(args, arguments, stages, model, device)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -259,23 +237,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder of model, checkpoints and report")
+    add_arguments(parser, stages=STAGES, steps=STEPS, batch_size=9)
+    parser.set_defaults(products=14_016, asked=2_500, sources=1_600, distractors=5_120)
     parser.add_argument("--reranker", required=True, help="folder of the model that training.reranker made")
-    parser.add_argument("--cache", type=Path, required=True, help="folder of the training pictures")
-    parser.add_argument("--products", type=int, default=14_016, help="pictures of candidates")
-    parser.add_argument("--asked", type=int, default=2_500, help="pictures of products that queries show")
-    parser.add_argument("--sources", type=int, default=1_600, help="pictures of patterns' sources")
-    parser.add_argument(
-        "--distractors", type=int, default=5_120, help="pictures of things, and of nameless patterns"
-    )
-    parser.add_argument("--batch-size", type=int, default=9, help="sheets of one per step")
-    parser.add_argument(
-        "--steps", type=int, nargs=len(STAGES), default=list(STEPS), help=f"of {', '.join(STAGES)}"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")
-    parser.add_argument("--save-every", type=int, default=25, help="steps between two savings")
-    parser.add_argument("--device", help="torch device (default: the best there is)")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     train(parser.parse_args(argv))
 

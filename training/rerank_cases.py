@@ -13,9 +13,9 @@ from llama_index_multimodal_rerank.demo.queries import DemoQuery, describe, make
 from llama_index_multimodal_rerank.reranking.prompts import (
     DEFAULT_CAPTION_PROMPT,
     DEFAULT_RANK_PROMPT,
-    describe_query,
     list_format,
     list_labels,
+    query_variables,
 )
 from llama_index_multimodal_rerank.vlm.permutation_constraint import CLOSE, OPEN, REASON, SEPARATOR
 
@@ -172,9 +172,13 @@ class Cases:
         candidates = list(case.candidates)
         for place in range(len(candidates)):
             if rng.random() < STRANGERS:
-                drawn = self.distractors[int(rng.integers(len(self.distractors)))]
-                candidates[place] = Pick(drawn, int(rng.integers(len(drawn))))
+                candidates[place] = self.distractor(rng)
         return replace(case, candidates=tuple(candidates))
+
+    def distractor(self, rng: np.random.Generator) -> Pick:
+        """Draw a picture that stands in for a candidate."""
+        drawn = self.distractors[int(rng.integers(len(self.distractors)))]
+        return Pick(drawn, int(rng.integers(len(drawn))))
 
     def case(self, query: DemoQuery, picture: Pick | None, candidates: Sequence[int]) -> Case:
         """Make a case of known candidates."""
@@ -217,9 +221,7 @@ def _grouped(keys: np.ndarray) -> dict[int, np.ndarray]:  # type: ignore[type-ar
 def rank_prompt(query: DemoQuery, num_candidates: int, *, caption: str | None, explain: bool) -> str:
     """Return the question as ``Phi3VisionRerank`` puts it."""
     return DEFAULT_RANK_PROMPT.format(
-        query=describe_query(query.text, has_picture=query.picture is not None, caption=caption),
-        query_str=query.text,
-        query_caption=caption or "",
+        **query_variables(query.text, has_picture=query.picture is not None, caption=caption),
         num_candidates=str(num_candidates),
         labels=list_labels(num_candidates),
         candidate_texts="",

@@ -21,11 +21,9 @@ from torch import nn
 from llama_index_multimodal_rerank.models.hardware import resolve_device
 
 from .decoder import DecoderProbe
-from .loop import Schedule, Stage, run
-from .pictures import draw_nameless, draw_products, draw_sources, draw_things
+from .loop import Schedule, Stage
 from .questions import Questions, question_batch
-from .reports import check_arguments, environment, write_report
-from .rerank_cases import Cases
+from .recipe import add_arguments, draw_cases, kept_arguments, report_stages, run_stage
 from .retrieved import RetrievedLists, retrieved_batch
 from .tiny_phi3_vision import make_model, save
 from .vision import VisionProbe, sheets_batch
@@ -47,21 +45,11 @@ STEADY = (0.5, 0.5, 0.35, 0.5)
 def train(args: argparse.Namespace) -> None:
     """Train all stages, save the model and the report."""
     device = resolve_device(args.device)
-    drawing: dict[str, Any] = {"workers": args.workers}
-    products = draw_products(args.cache, args.products, seed=args.seed, sizes=PRODUCT_SIZES, **drawing)
-    asked = draw_products(args.cache / "asked", args.asked, seed=args.seed + 1, sizes=QUERY_SIZES, **drawing)
-    sources = draw_sources(args.cache, args.sources, seed=args.seed, sizes=QUERY_SIZES, **drawing)
-    distractors = [
-        draw(args.cache, args.distractors, seed=args.seed, sizes=PRODUCT_SIZES, **drawing)
-        for draw in (draw_things, draw_nameless)
-    ]
-    names = ("steps", "batch_size", "seed", "products", "asked", "sources", "distractors", "lists")
-    arguments = {name: getattr(args, name) for name in names}
-    check_arguments(args.output / "arguments.json", arguments)
+    cases = draw_cases(args, sizes=PRODUCT_SIZES, query_sizes=QUERY_SIZES)
+    arguments = kept_arguments(args, "lists")
 
     torch.manual_seed(args.seed)
     model, processor = make_model()
-    cases = Cases(products, asked, sources, distractors)
     questions = Questions(cases, processor, device)
     probe = VisionProbe(model)
     student = DecoderProbe(model, probe, questions.digits).to(device)
@@ -70,8 +58,7 @@ def train(args: argparse.Namespace) -> None:
     def go(trained: nn.Module, make_batch: Callable[..., Any], loss: Callable[..., Any]) -> None:
         number = len(stages)
         schedule = Schedule(args.steps[number], LEARNING_RATES[number], steady=STEADY[number])
-        stage = Stage(STAGES[number], schedule, trained, make_batch, loss, args.seed)
-        stages.append(run(stage, args.output / "checkpoints", save_every=args.save_every))
+        stages.append(run_stage(args, STAGES[number], schedule, trained, make_batch, loss))
 
     sheets = args.batch_size
     go(probe, partial(sheets_batch, cases, 2 * sheets, 0, device), probe.window_loss)
@@ -84,15 +71,7 @@ def train(args: argparse.Namespace) -> None:
     go(student, partial(retrieved_batch, questions, lists, sheets), student.loss)
 
     save(model, processor, args.output / "model")
-    report = {
-        "arguments": arguments,
-        "environment": environment(str(device)),
-        "threads": torch.get_num_threads(),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "training_seconds": {stage.name: round(stage.seconds) for stage in stages},
-        "curves": {stage.name: stage.curve for stage in stages},
-    }
-    write_report(args.output / "report.json", report)
+    report_stages(args, arguments, stages, model, device)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -100,24 +79,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder of model, checkpoints and report")
+    add_arguments(parser, stages=STAGES, steps=STEPS, batch_size=6)
+    parser.set_defaults(products=18_000, asked=4_000, sources=4_800, distractors=6_400)
     parser.add_argument("--embedder", type=Path, required=True, help="folder of the trained demo embedder")
-    parser.add_argument("--cache", type=Path, required=True, help="folder of the training pictures")
-    parser.add_argument("--products", type=int, default=18_000, help="pictures of candidates")
-    parser.add_argument("--asked", type=int, default=4_000, help="pictures of products that queries show")
-    parser.add_argument("--sources", type=int, default=4_800, help="pictures of patterns' sources")
-    parser.add_argument(
-        "--distractors", type=int, default=6_400, help="pictures of things, and of nameless patterns"
-    )
     parser.add_argument("--lists", type=int, default=6_000, help="retrieved lists of the last stage")
-    parser.add_argument("--batch-size", type=int, default=6, help="sheets per step")
-    parser.add_argument(
-        "--steps", type=int, nargs=len(STAGES), default=list(STEPS), help=f"of {', '.join(STAGES)}"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")
-    parser.add_argument("--save-every", type=int, default=25, help="steps between two savings")
-    parser.add_argument("--device", help="torch device (default: the best there is)")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     train(parser.parse_args(argv))
 
