@@ -11,7 +11,7 @@ from ..vlm.protocols import RankRequest
 from .answer_drafts import written_reason
 from .candidates import Candidate, QueryContent
 from .options import RerankOptions
-from .prompts import describe_candidates, describe_query
+from .prompts import describe_candidates, query_variables
 from .sheet_request import draw_sheet
 
 
@@ -31,9 +31,7 @@ def closer_look(
     """
     sheet = draw_sheet(query, [best], options)
     prompt = options.reason_prompt.format(
-        query=describe_query(query.text, has_picture=query.picture is not None, caption=caption),
-        query_str=query.text,
-        query_caption=caption or "",
+        **query_variables(query.text, has_picture=query.picture is not None, caption=caption),
         candidate_texts=describe_candidates([best.words]),
     )
     (text,) = yield from ask(Generate((RankRequest((sheet,), prompt, 1),), options.max_new_tokens))

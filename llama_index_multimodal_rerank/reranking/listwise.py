@@ -109,11 +109,13 @@ class ListwiseReranker:
         if len(spans) == 1:
             order = list(best_first)  # with which the scores go
         order, scores = unreadable_last(order, scores, candidates)
-        # An answer may hold a reason that nobody asked for, or for one that cannot be seen.
-        reason = ranking.reason if options.explain is True and order[0] == best_first[0] else None
+        reason, reason_labelled = ranking.reason, labelled
         if options.explain == "closer_look":
+            reason_labelled = (order[0],)
             reason, lost = yield from self._closer_look(shown_query, caption, candidates, order[0], shorten)
             audits[0] = replace(audits[0], reason_error=lost)
+        elif not options.explain or order[0] != best_first[0]:
+            reason = None  # one that nobody asked for, or for one that cannot be seen
         if words != query.text or candidates.shortened:
             logger.warning(
                 "Texts were cut for the prompt: that of the query (max_query_tokens=%d): %s; of candidates "
@@ -132,7 +134,7 @@ class ListwiseReranker:
             ranking.confidence,
             query_shortened=words != query.text,
             labelled=labelled,
-            reason_labelled=labelled if options.explain is True else (order[0],),
+            reason_labelled=reason_labelled,
         )
 
     def _caption(self, query: QueryContent, shortener: Shortener) -> ModelCalls[str | None]:

@@ -138,6 +138,15 @@ def describe_query(text: str, *, has_picture: bool, caption: str | None) -> str:
     )
 
 
+def query_variables(text: str, *, has_picture: bool, caption: str | None) -> dict[str, Any]:
+    """Return the variables of a question that tell of the query, filled in."""
+    return {
+        "query": describe_query(text, has_picture=has_picture, caption=caption),
+        "query_str": text,
+        "query_caption": caption or "",
+    }
+
+
 def describe_candidates(texts: Sequence[str]) -> str:
     """List the texts that candidates have, under their numbers."""
     lines = [

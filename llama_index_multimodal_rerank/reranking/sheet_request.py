@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..vlm.protocols import ConstrainedModel, JsonModel, RankRequest, VisionLanguageModel
 from .candidates import Candidate, QueryContent
 from .options import RerankOptions
-from .prompts import describe_candidates, describe_query, json_format, list_format, list_labels
+from .prompts import describe_candidates, json_format, list_format, list_labels, query_variables
 from .sheet import build_sheet
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def sheet_request(
     """
     sheet = draw_sheet(query, members, options)
     prompt = options.rank_prompt.format(
-        query=describe_query(query.text, has_picture=query.picture is not None, caption=caption),
-        query_str=query.text,
-        query_caption=caption or "",
+        **query_variables(query.text, has_picture=query.picture is not None, caption=caption),
         num_candidates=str(len(members)),
         labels=list_labels(len(members)),
         candidate_texts=describe_candidates([member.words for member in members]),
