@@ -13,12 +13,20 @@ from .options import connection_options
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-QUIET_CONNECTION = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
-"""Options of gRPC with which Milvus Lite is not pinged.
+LITE_CONNECTION = {
+    "grpc.keepalive_time_ms": 2**31 - 1,
+    "grpc.keepalive_permit_without_calls": 0,
+    "grpc.use_local_subchannel_pool": 1,
+}
+"""Options of gRPC with which Milvus Lite is not pinged, and nothing is known of a port's past.
 
 pymilvus (2.6.17) pings every ten seconds, and gRPC's default server, which Lite is, takes that for an attack:
 after a minute or two with few requests it closes the connection, and gRPC prints "ENHANCE_YOUR_CALM",
 "too_many_pings". There is nothing to keep alive: the server is in the same process.
+
+Every database has a port of its own, which the system may give again to another one after it was closed. gRPC
+keeps for all channels of a process how often a port has refused, and does not try it again for up to two
+minutes: the new database could not be opened.
 """
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|unix:")
