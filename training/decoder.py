@@ -10,6 +10,7 @@ these are sure, lest the noise of what cannot be learnt yet drown what can.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,23 @@ ATTRIBUTES_AFTER, FIT_AFTER = 2, 3
 
 NO_COLOUR = len(COLOURS)
 PARTS = ("kind", "surface", "colour")
+
+
+class Read(NamedTuple):
+    """What the model makes of prompts with their answers.
+
+    Attributes:
+        patches: of the views, (views, 576, width).
+        begin: what each layer was given of how all prompts begin, up to the end of the picture, and last the
+            normed output; (views, tokens, width) each.
+        hidden: the same of how they go on, (prompts, tokens, width) each.
+        cache: keys of all tokens.
+    """
+
+    patches: torch.Tensor
+    begin: tuple[torch.Tensor, ...]
+    hidden: tuple[torch.Tensor, ...]
+    cache: Cache
 
 
 class DecoderProbe(nn.Module):
@@ -75,8 +93,8 @@ class DecoderProbe(nn.Module):
             sequences.append(torch.cat([lines, embedding.glb_GN[0], lines]))
         return list(embedding.img_projection(torch.stack(sequences)))
 
-    def hidden_states(self, asked: QuestionBatch) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], Cache]:
-        """Return patches, the decoder's hidden states behind the picture, the last one normed, and all keys.
+    def read(self, asked: QuestionBatch) -> Read:
+        """Let the model read prompts with their answers.
 
         Prompts about one picture begin alike; that part is computed once.
         """
@@ -85,21 +103,23 @@ class DecoderProbe(nn.Module):
         decoder = self.model.model
         views = len(patches)
         prefix = decoder.embed(asked.prefix.expand(views, -1), self.image_features(patches))
-        cache = output_cache(decoder(inputs_embeds=prefix, use_cache=True))
+        begun = decoder(inputs_embeds=prefix, use_cache=True, output_hidden_states=True)
+        cache = output_cache(begun)
         cache.batch_repeat_interleave(len(asked.ids) // views)
         outputs = decoder(
             inputs_embeds=decoder.embed_tokens(asked.ids),
             cache=cache,
             output_hidden_states=True,
         )
-        return patches, (*outputs.hidden_states[:-1], outputs.last_hidden_state), cache
+        begin, hidden = ((*each.hidden_states[:-1], each.last_hidden_state) for each in (begun, outputs))
+        return Read(patches, begin, hidden, cache)
 
     def loss(self, batch: Sequence[QuestionBatch]) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of rankings and captions, and figures."""
         total = torch.zeros((), device=batch[0].ids.device)
         figures: dict[str, float] = {}
         for asked in batch:
-            patches, hidden, cache = self.hidden_states(asked)
+            patches, _, hidden, cache = self.read(asked)
             words, right = self._words(asked, hidden[-1])
             total = total + 0.3 * words
             name = "reason" if asked.cases else "caption"

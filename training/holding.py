@@ -51,12 +51,12 @@ class Held(nn.Module):
 
         Returns:
             ``labels``: divergence (KL, nats) at each step of the lists, among those left; ``words``: that of
-            all words; ``states``: of all layers, as a share of their variance, at the labels in the question
-            and where one is written next.
+            all words; ``states``: of what all layers give, as a share of their variance, at the labels in
+            the question and where one is written next; ``shown``: the same, of the picture.
         """
-        _, hidden, _ = student.hidden_states(asked)
+        _, begin, hidden, _ = student.read(asked)
         with torch.no_grad():
-            _, hidden_before, _ = self.as_it_was.hidden_states(asked)
+            _, begin_before, hidden_before, _ = self.as_it_was.read(asked)
         rows, steps = (asked.written >= 0).nonzero(as_tuple=True)
         left = torch.zeros(len(rows), len(self.digits), dtype=torch.bool, device=rows.device)
         for number, (row, step) in enumerate(zip(rows.tolist(), steps.tolist(), strict=True)):
@@ -77,10 +77,12 @@ class Held(nn.Module):
             _distance(now[at_labels, places], then[at_labels, places])
             for now, then in zip(hidden[1:], hidden_before[1:], strict=True)
         ]
+        shown = [_distance(now, then) for now, then in zip(begin[1:], begin_before[1:], strict=True)]
         return {
             "labels": _divergence(*labels),
             "words": _divergence(*words),
             "states": torch.stack(states).mean(),
+            "shown": torch.stack(shown).mean(),
         }
 
 

@@ -25,7 +25,7 @@ def test_pointing_is_measured_on_the_models_own_attention(cases: Cases, layer: i
     asked, _ = question_batch(questions, 1, 2, 1, np.random.default_rng(0))
     row, place = 1, 7
     with torch.inference_mode():
-        patches, hidden, cache = student.hidden_states(asked)
+        patches, _, hidden, cache = student.read(asked)
         ids = torch.cat([asked.prefix, asked.ids[row]])
         features = student.image_features(patches)[:1]
         outputs = model(ids[None], image_features=features, output_attentions=True)

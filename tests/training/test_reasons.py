@@ -156,8 +156,8 @@ def test_a_model_that_has_not_changed_has_lost_nothing_and_one_that_has_did(case
     rankings = questions.rankings([[cases.draw(rng, num_candidates=9)]], lambda case: None, rng)
     with torch.no_grad():
         kept = held.answers(student, rankings)
-        assert kept.keys() == {"labels", "words", "states"}
-        assert [float(each) for each in kept.values()] == pytest.approx([0, 0, 0], abs=1e-6)
+        assert kept.keys() == {"labels", "words", "states", "shown"} == reasons.KEEP.keys()
+        assert [float(each) for each in kept.values()] == pytest.approx([0, 0, 0, 0], abs=1e-6)
         assert float(held.patches(student.probe.patches(rankings.pixels.views), rankings.pixels.views)) == 0
         for weights in (*model.lm_head.parameters(), *student.probe.tower.parameters()):
             weights += 0.2 * torch.randn_like(weights)

@@ -235,7 +235,7 @@ def test_what_prompts_share_is_computed_once_and_the_same(cases: Cases) -> None:
     student = DecoderProbe(model, VisionProbe(model), questions.digits)
     asked, _ = question_batch(questions, 2, 3, 1, np.random.default_rng(2))
     with torch.inference_mode():
-        patches, hidden, _ = student.hidden_states(asked)
+        patches, _, hidden, _ = student.read(asked)
         features = student.image_features(patches)
         for row in range(6):
             length = len(asked.ids[row].nonzero())  # padded with 0
