@@ -217,6 +217,12 @@ def test_the_recipe_continues_where_it_stopped(
     assert before.keys() == whole.keys() == stopped.keys()
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
     assert not all(torch.equal(whole[key], before[key]) for key in whole)
+    last_but_one, last = (
+        torch.load(tmp_path / "whole" / "checkpoints" / f"{stage}.pt", weights_only=True)["weights"]
+        for stage in reasons.STAGES[-2:]
+    )
+    averaged = 0.4 * last_but_one["whole.model.lm_head.weight"] + 0.6 * last["whole.model.lm_head.weight"]
+    torch.testing.assert_close(whole["lm_head.weight"].float(), averaged, rtol=1e-3, atol=1e-5)
     report = json.loads((tmp_path / "whole" / "report.json").read_text())
     assert {name: [point["step"] for point in curve] for name, curve in report["curves"].items()} == {
         name: [1, 2] for name in reasons.STAGES
