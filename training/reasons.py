@@ -30,7 +30,7 @@ from .holding import Held
 from .loop import Schedule, Stage
 from .pictures import NONE
 from .questions import QuestionBatch, Questions, told_caption
-from .recipe import add_arguments, draw_cases, kept_arguments, report_stages, run_stage
+from .recipe import draw_cases, kept_arguments, recipe_parser, report_stages, run_stage
 from .rerank_cases import WINDOW
 from .tiny_phi3_vision import load, save
 from .vision import NUMBERS, Heads, Pixels, Shown, VisionProbe, pool
@@ -216,24 +216,22 @@ def train(args: argparse.Namespace) -> None:
     model, processor = load(args.reranker, device)
     questions, looks = Questions(cases, processor, device), CloserLooks(cases, processor, device)
     student = Student(model, Held(model, questions.digits), questions.digits).to(device)
-    sheets = args.batch_size
-    batches: list[Callable[..., Any]] = [
-        partial(large_batch, looks, 8 * sheets // 3, max(1, sheets // 3), device),
-        partial(large_batch, looks, 2 * sheets, max(1, sheets // 2), device),
-        *(
-            partial(reasons_batch, looks, questions, max(1, count), max(2, nine), student.sure)
-            for count, nine in ((2 * sheets // 3, 5 * sheets // 9), (sheets, 4 * sheets // 9))
-        ),
-    ]
     stages: list[Stage[Any]] = []
-    losses: list[Callable[..., Any]] = [student.large_cells, student.large_sheets]
-    losses += [partial(student.reasons, weights) for weights in SAID]
-    for number, loss in enumerate(losses):
-        if STAGES[number] == "reasons":
-            student.leave_tower()
-        before = copy.deepcopy(model.state_dict())
+
+    def go(make_batch: Callable[..., Any], loss: Callable[..., Any]) -> None:
+        number = len(stages)
         schedule = Schedule(args.steps[number], LEARNING_RATES[number], steady=STEADY[number])
-        stages.append(run_stage(args, STAGES[number], schedule, student, batches[number], loss))
+        stages.append(run_stage(args, STAGES[number], schedule, student, make_batch, loss))
+
+    sheets = args.batch_size
+    go(partial(large_batch, looks, 8 * sheets // 3, max(1, sheets // 3), device), student.large_cells)
+    go(partial(large_batch, looks, 2 * sheets, max(1, sheets // 2), device), student.large_sheets)
+    student.leave_tower()
+    batch = partial(reasons_batch, looks, questions, max(1, 2 * sheets // 3), max(2, 5 * sheets // 9))
+    go(partial(batch, student.sure), partial(student.reasons, SAID[0]))
+    before = copy.deepcopy(model.state_dict())
+    batch = partial(reasons_batch, looks, questions, sheets, max(2, 4 * sheets // 9))
+    go(partial(batch, student.sure), partial(student.reasons, SAID[1]))
 
     model.load_state_dict(
         {name: torch.lerp(before[name], value, SHARE) for name, value in model.state_dict().items()}
@@ -244,10 +242,7 @@ def train(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser, stages=STAGES, steps=STEPS, batch_size=9)
+    parser = recipe_parser(__doc__, stages=STAGES, steps=STEPS, batch_size=9)
     parser.set_defaults(products=14_016, asked=2_500, sources=1_600, distractors=5_120)
     parser.add_argument("--reranker", required=True, help="folder of the model that training.reranker made")
     logging.basicConfig(level=logging.INFO, format="%(message)s")

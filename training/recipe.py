@@ -19,17 +19,20 @@ ARGUMENTS = ("steps", "batch_size", "seed", "products", "asked", "sources", "dis
 """What every recipe's result depends on."""
 
 
-def add_arguments(
-    parser: argparse.ArgumentParser, *, stages: Sequence[str], steps: Sequence[int], batch_size: int
-) -> None:
-    """Add the options that every recipe has; the numbers of pictures get their defaults from it.
+def recipe_parser(
+    description: str | None, *, stages: Sequence[str], steps: Sequence[int], batch_size: int
+) -> argparse.ArgumentParser:
+    """Return a parser with the options of every recipe, which sets the numbers of pictures.
 
     Args:
-        parser: of the command line.
+        description: of the recipe.
         stages: names of the stages.
         steps: how many each has.
         batch_size: sheets per step.
     """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of model, checkpoints and report")
     parser.add_argument("--cache", type=Path, required=True, help="folder of the training pictures")
     parser.add_argument("--products", type=int, help="pictures of candidates")
@@ -44,6 +47,7 @@ def add_arguments(
     parser.add_argument("--workers", type=int, help="processes that draw (default: one per processor)")
     parser.add_argument("--save-every", type=int, default=25, help="steps between two savings")
     parser.add_argument("--device", help="torch device (default: the best there is)")
+    return parser
 
 
 def draw_cases(args: argparse.Namespace, *, sizes: Sequence[int], query_sizes: Sequence[int]) -> Cases:

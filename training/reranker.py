@@ -23,7 +23,7 @@ from llama_index_multimodal_rerank.models.hardware import resolve_device
 from .decoder import DecoderProbe
 from .loop import Schedule, Stage
 from .questions import Questions, question_batch
-from .recipe import add_arguments, draw_cases, kept_arguments, report_stages, run_stage
+from .recipe import draw_cases, kept_arguments, recipe_parser, report_stages, run_stage
 from .retrieved import RetrievedLists, retrieved_batch
 from .tiny_phi3_vision import make_model, save
 from .vision import VisionProbe, sheets_batch
@@ -76,10 +76,7 @@ def train(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and train."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser, stages=STAGES, steps=STEPS, batch_size=6)
+    parser = recipe_parser(__doc__, stages=STAGES, steps=STEPS, batch_size=6)
     parser.set_defaults(products=18_000, asked=4_000, sources=4_800, distractors=6_400)
     parser.add_argument("--embedder", type=Path, required=True, help="folder of the trained demo embedder")
     parser.add_argument("--lists", type=int, default=6_000, help="retrieved lists of the last stage")

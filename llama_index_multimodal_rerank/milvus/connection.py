@@ -50,6 +50,11 @@ def resolve_uri(uri: str | Path) -> tuple[str, bool]:
     return str(path), True
 
 
+def lite_options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a client with :data:`LITE_CONNECTION` added; the caller's own stay."""
+    return {**kwargs, "grpc_options": {**LITE_CONNECTION, **(kwargs.get("grpc_options") or {})}}
+
+
 def connect(uri: str, local: bool, options: Mapping[str, Any]) -> MilvusClient:
     """Return a client for a file or a server, or raise what says why there is none.
 

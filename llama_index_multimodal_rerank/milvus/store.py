@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .connection import LITE_CONNECTION, connect, resolve_uri
+from .connection import connect, lite_options, resolve_uri
 from .fingerprint import (
     EmbeddingMismatchError as EmbeddingMismatchError,
 )
@@ -131,7 +131,7 @@ def milvus_store(
     uri, local = resolve_uri(uri)
     if local:
         # MilvusVectorStore connects by itself, too, and with the same options shares the connection.
-        kwargs["grpc_options"] = {**LITE_CONNECTION, **(kwargs.get("grpc_options") or {})}
+        kwargs = lite_options(kwargs)
     options = dict(
         kwargs,
         token=token,
@@ -177,7 +177,7 @@ def describe_collection(
     if local:
         if not Path(uri).exists():
             return None
-        kwargs["grpc_options"] = {**LITE_CONNECTION, **(kwargs.get("grpc_options") or {})}
+        kwargs = lite_options(kwargs)
     client = connect(uri, local, {"token": token, **kwargs})
     if not client.has_collection(collection_name):
         return None
