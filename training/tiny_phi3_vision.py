@@ -138,7 +138,7 @@ def make_model() -> tuple[Phi3VisionForConditionalGeneration, Phi3VisionProcesso
     """Return a model with random weights, but for its patches' places, and its processor."""
     tokenizer = make_tokenizer()
     model = Phi3VisionForConditionalGeneration(make_config(tokenizer))
-    places = model.model.vision_embed_tokens.img_processor.embeddings.position_embedding.weight
+    places = model.model.vision_embed_tokens.tower.embeddings.position_embedding.weight
     with torch.no_grad():
         places[1:] = PLACES * torch.from_numpy(row_and_column(places.shape[1])).to(places)
     return model, Phi3VisionProcessor(Phi3VisionImageProcessor(num_crops=NUM_CROPS), tokenizer)

@@ -119,7 +119,7 @@ def test_places_differ_from_the_start_and_neighbours_are_alike() -> None:
     assert 0 < near < far
     np.testing.assert_allclose(code[3, 9], code[9, 3][np.r_[64:128, 0:64]])  # rows and columns alike
     model, _ = make_model()
-    places = model.model.vision_embed_tokens.img_processor.embeddings.position_embedding.weight[1:]
+    places = model.model.vision_embed_tokens.tower.embeddings.position_embedding.weight[1:]
     np.testing.assert_allclose(places.detach().numpy(), 0.25 * code.reshape(576, 128), atol=1e-6)
 
 

@@ -183,9 +183,9 @@ def test_features_are_of_the_tiles_that_were_asked_for(checkpoint: Path) -> None
 def test_sheets_are_seen_in_all_tiles_and_other_pictures_in_those_of_captions(checkpoint: Path) -> None:
     model = LocalPhi3Vision(str(checkpoint), device="cpu", dtype="float32", num_crops=4, caption_num_crops=1)
     picture = Image.effect_noise((672, 672), 90).convert("RGB")
-    tower = model.load().model.model.vision_embed_tokens.img_processor.embeddings.patch_embedding
+    patches = model.load().model.model.vision_embed_tokens.tower.embeddings.patch_embedding
     seen = []
-    with tower.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0]))):
+    with patches.register_forward_pre_hook(lambda _module, args: seen.append(len(args[0]))):
         for prompt in (ImagePrompt((picture,), "Why?"), RankRequest((picture,), "Why?", 1)):
             model.generate_batch([prompt], max_new_tokens=1)
     assert seen == [1 + 1, 4 + 1]  # each with a view of the whole

@@ -6,6 +6,8 @@ of the released weights, so that a checkpoint needs no renaming of its own.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import CLIPVisionModel
@@ -32,6 +34,12 @@ class Phi3VisionImageEmbedding(nn.Module):
             nn.GELU(),
             nn.Linear(config.hidden_size, config.hidden_size),
         )
+
+    @property
+    def tower(self) -> Any:
+        """The module that holds the vision tower's `embeddings`, `pre_layrnorm` and `encoder`."""
+        # Early releases of transformers 5 have one level more.
+        return getattr(self.img_processor, "vision_model", self.img_processor)
 
     def forward(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Encode pictures one after the other, so that memory does not grow with their number.
@@ -92,8 +100,7 @@ class Phi3VisionImageEmbedding(nn.Module):
         views = views.to(device=self.glb_GN.device, dtype=self.glb_GN.dtype)
         # Layer by layer, because output_hidden_states=True reads the layers through hooks that transformers
         # may install twice, whereupon `hidden_states[-2]` is another layer. The last layer is not run at all.
-        # Early releases of transformers 5 have one level more.
-        tower = getattr(self.img_processor, "vision_model", self.img_processor)
+        tower = self.tower
         hidden_states: torch.Tensor = tower.pre_layrnorm(tower.embeddings(views))  # (views, 577, width)
         for layer in tower.encoder.layers[:-1]:
             hidden_states = layer(hidden_states, None)

@@ -79,9 +79,8 @@ def test_features_stay_the_same_after_outputs_were_captured(
 @torch.no_grad()
 def test_the_tower_leaves_out_its_last_layer(load_tiny: Any, processor: Phi3VisionProcessor) -> None:
     model = load_tiny()
-    tower = model.model.vision_embed_tokens.img_processor
     ran: list[int] = []
-    layers = getattr(tower, "vision_model", tower).encoder.layers
+    layers = model.model.vision_embed_tokens.tower.encoder.layers
     for number, layer in enumerate(layers):
         layer.register_forward_hook(lambda *_, number=number: ran.append(number))
     inputs = processor("<|image_1|> what?", draw("one tile"), num_crops=1)
