@@ -67,7 +67,7 @@ def agents(printed: str, names: dict[str, Any]) -> None:
 
 def evaluation(printed: str, names: dict[str, Any]) -> None:
     assert "| composed | reranked | 1 |" in printed
-    assert "| text only | retrieved | 1 |" in printed
+    assert "| composed, text only | retrieved | 1 |" in printed
     assert "| benchmark | CIRR |" in printed
 
 

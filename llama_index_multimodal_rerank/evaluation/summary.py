@@ -101,16 +101,20 @@ class Summary:
             f"| asked with | list | queries |{''.join(f' {name} |' for name in self.metrics)}",
             "| --- | --- | --- |" + " --- |" * len(self.metrics),
         ]
-        lines += [self._line(_NAMES[row.sides], row.ranking, row) for row in self.means]
+        lines += [self._line(_asked_with(row), row.ranking, row) for row in self.means]
         lines += [self._line("composed minus better side", gap.ranking, gap) for gap in self.gaps]
-        lines += [
-            self._line(_NAMES[row.sides], f"{row.ranking} minus retrieved", row) for row in self.changes
-        ]
+        lines += [self._line(_asked_with(row), f"{row.ranking} minus retrieved", row) for row in self.changes]
         return "\n".join(lines)
 
     def _line(self, first: str, second: str, row: Row | Gap) -> str:
         figures = "".join(f" {row.figures[name]} |" for name in self.metrics)
         return f"| {first} | {second} | {row.queries} |{figures}"
+
+
+def _asked_with(row: Row) -> str:
+    """Name what was asked with; queries without a picture are not those whose picture was left out."""
+    name = _NAMES[row.sides]
+    return name if row.sides == row.asked else f"{row.asked}, {name}"
 
 
 def summarise(metrics: tuple[str, ...], parts: Sequence[Sequence[QueryResult]]) -> Summary:

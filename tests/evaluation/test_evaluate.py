@@ -12,6 +12,7 @@ import pytest
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from PIL import Image
 from support.benchmark_files import write_cirr
 
 from llama_index_multimodal_rerank.evaluation import (
@@ -176,6 +177,25 @@ def test_what_is_written_can_be_read() -> None:
     ]
     assert "| gallery size | 3 |" in lines
     assert protocol_table([found.protocol, found.protocol]).split("\n")[2] == "| benchmark | mine | mine |"
+
+
+def test_a_row_says_what_was_left_out_of_its_queries(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "cup.png")
+    queries = (
+        BenchmarkQuery("both", text="words", image=tmp_path / "cup.png", relevant=("a",)),
+        BenchmarkQuery("words", text="words", relevant=("a",)),
+        BenchmarkQuery("picture", image=tmp_path / "cup.png", relevant=("a",)),
+    )
+    mixed = Benchmark("mine", "all", queries, (recall_at(1),), Gallery("all", frozenset(IDS)))
+    lines = evaluate(mixed, Fixed(), model="none", show_progress=False).to_markdown().split("\n")
+    assert [line.split(" | ")[0] for line in lines[2:8]] == [
+        "| composed, image only",
+        "| composed, text only",
+        "| composed",
+        "| text only",
+        "| image only",
+        "| composed minus better side",
+    ]
 
 
 def test_only_like_is_averaged() -> None:
