@@ -6,6 +6,7 @@ first learns to read single pictures of that size; then everything learns to wri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,9 @@ from .rerank_cases import STRANGERS, Case, Cases, caption_prompt
 from .sheets import Pick
 from .vision import NUMBERS, SOURCE, Pixels, Shown, labels_of
 
+KIND = 1
+"""Which piece of an answer is the kind."""
+
 LOOKING = (1, 2)
 """Layers whose heads are told to look from the words at what they are about."""
 
@@ -42,6 +46,7 @@ class Sentences:
         ids: (prompts, tokens), how they go on, padded on the right.
         text: (prompts, tokens), the tokens to be written, as targets of the position before; -100 elsewhere,
             and for words that the picture does not tell.
+        kinds: (prompts, tokens), which of these targets are a kind's.
         barred: (n, 3), prompt, position and token: what leads to held-out pairs alone.
     """
 
@@ -49,6 +54,7 @@ class Sentences:
     prefix: torch.Tensor
     ids: torch.Tensor
     text: torch.Tensor
+    kinds: torch.Tensor
     barred: torch.Tensor
 
     @property
@@ -56,19 +62,22 @@ class Sentences:
         """Kind, surface and colour of what each answer is about, (prompts, 3); -100 where there is none."""
         return self.pixels.labels[self.pixels.numbers != NUMBERS - 1]
 
-    def loss(self, logits: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Return the cross entropy of the words, and the share of right ones.
+    def loss(self, logits: torch.Tensor, at: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:
+        """Return the cross entropy of words, and the share of right ones.
 
         Args:
-            logits: of the positions with a target, row by row, (targets, vocabulary).
+            logits: of the positions asked for, row by row, (targets, vocabulary).
+            at: (prompts, tokens), positions that have a target. Default: all of them.
         """
-        at = self.text != NONE
+        at = self.text != NONE if at is None else at
         number = torch.full_like(self.text, NONE)
         number[at] = torch.arange(int(at.sum()), device=at.device)
         rows = number[self.barred[:, 0], self.barred[:, 1]]
         barred = torch.zeros_like(logits, dtype=torch.bool)
         barred[rows[rows != NONE], self.barred[rows != NONE, 2]] = True
         logits, wanted = logits.masked_fill(barred, -1e4), self.text[at]
+        if not len(wanted):
+            return logits.sum(), math.nan  # a mean of nothing would make the loss of a step no number
         return F.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean().item()
 
 
@@ -190,6 +199,7 @@ class CloserLooks:
     def _asked(self, pixels: Pixels, prompts: Sequence[str], answers: Sequence[Answer]) -> Sentences:
         prefix, rows, ids = tokenized(self.processor, prompts, [answer.text for answer in answers])
         text = torch.full_like(ids, NONE)
+        kinds = torch.zeros_like(ids, dtype=torch.bool)
         barred = []
         for number, (tokens, answer) in enumerate(zip(rows, answers, strict=True)):
             pieces = [self._encode(piece) for piece, _ in answer.pieces]
@@ -198,12 +208,13 @@ class CloserLooks:
             if tokens[at:-1].tolist() != [token for piece in pieces for token in piece]:
                 raise ValueError(f"the tokens of {answer.text!r} are not those of its pieces")
             barred += [(number, at + len(pieces[0]) + place - 1, token) for place, token in answer.barred]
-            for piece, (_, known) in zip(pieces, answer.pieces, strict=True):
+            for part, (piece, (_, known)) in enumerate(zip(pieces, answer.pieces, strict=True)):
                 if known:
                     text[number, at - 1 : at - 1 + len(piece)] = tokens[at : at + len(piece)]
+                    kinds[number, at - 1 : at - 1 + len(piece)] = part == KIND
                 at += len(piece)
             text[number, at - 1] = tokens[at]
-        tensors = (prefix, ids, text, torch.tensor(barred, dtype=torch.long).reshape(-1, 3))
+        tensors = (prefix, ids, text, kinds, torch.tensor(barred, dtype=torch.long).reshape(-1, 3))
         return Sentences(pixels, *(tensor.to(self.device) for tensor in tensors))
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
 
+from .closer_looks import Sentences
 from .decoder import DecoderProbe
 from .pictures import NONE
 from .questions import QuestionBatch
@@ -65,11 +66,7 @@ class Held(nn.Module):
         for model, states in ((student, hidden), (self.as_it_was, hidden_before)):
             logits = model.model.lm_head(states[-1][rows, asked.written[rows, steps] - 1])[:, self.digits]
             labels.append(logits.masked_fill(~left, -1e4))
-        at = asked.text != NONE
-        words = [
-            model.model.lm_head(states[-1][at])
-            for model, states in ((student, hidden), (self.as_it_was, hidden_before))
-        ]
+        words = self._words(asked.text != NONE, (student, hidden), (self.as_it_was, hidden_before))
         listed, columns = (asked.listed >= 0).nonzero(as_tuple=True)
         at_labels = torch.cat([listed, rows])
         places = torch.cat([asked.listed[listed, columns], asked.written[rows, steps] - 1])
@@ -80,10 +77,29 @@ class Held(nn.Module):
         shown = [_distance(now, then) for now, then in zip(begin[1:], begin_before[1:], strict=True)]
         return {
             "labels": _divergence(*labels),
-            "words": _divergence(*words),
+            "words": words,
             "states": torch.stack(states).mean(),
             "shown": torch.stack(shown).mean(),
         }
+
+    def words(
+        self, student: DecoderProbe, hidden: Sequence[torch.Tensor], asked: Sentences, at: torch.Tensor
+    ) -> torch.Tensor:
+        """Return how far words are from what they were: divergence (KL, nats) of all words.
+
+        Args:
+            student: the model as it is.
+            hidden: what its layers give for ``asked``.
+            asked: prompts with their answers.
+            at: (prompts, tokens), the positions before these words.
+        """
+        with torch.no_grad():
+            before = self.as_it_was.read(asked).hidden
+        return self._words(at, (student, hidden), (self.as_it_was, before))
+
+    @staticmethod
+    def _words(at: torch.Tensor, *models: tuple[DecoderProbe, Sequence[torch.Tensor]]) -> torch.Tensor:
+        return _divergence(*(model.model.lm_head(hidden[-1][at]) for model, hidden in models))
 
 
 def _distance(values: torch.Tensor, before: torch.Tensor) -> torch.Tensor:

@@ -176,7 +176,7 @@ def reasons_batch(
     questions: Questions,
     count: int,
     nine: int,
-    sure: Callable[[Pixels], Sequence[bool]],
+    sure: Callable[[Pixels], Sequence[bool]] | None,
     rng: np.random.Generator,
 ) -> tuple[list[Sentences], QuestionBatch]:
     """Make reasons, with a query's picture and without, captions, and rankings of nine.
@@ -206,6 +206,19 @@ def reasons_batch(
     return sentences, questions.rankings(groups, partial(told_caption, rng=rng), rng)
 
 
+def average(model: nn.Module, before: Mapping[str, torch.Tensor], share: float) -> None:
+    """Put weights between those from before and those that a model has now.
+
+    Args:
+        model: gets them.
+        before: the weights from before.
+        share: of the model's own, 0 to 1.
+    """
+    model.load_state_dict(
+        {name: torch.lerp(before[name], value, share) for name, value in model.state_dict().items()}
+    )
+
+
 def train(args: argparse.Namespace) -> None:
     """Train all stages, save the model and the report."""
     device = resolve_device(args.device)
@@ -233,9 +246,7 @@ def train(args: argparse.Namespace) -> None:
     batch = partial(reasons_batch, looks, questions, sheets, max(2, 4 * sheets // 9))
     go(partial(batch, student.sure), partial(student.reasons, SAID[1]))
 
-    model.load_state_dict(
-        {name: torch.lerp(before[name], value, SHARE) for name, value in model.state_dict().items()}
-    )
+    average(model, before, SHARE)
     save(model, processor, args.output / "model")
     report_stages(args, arguments, stages, model, device)
 
