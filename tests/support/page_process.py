@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 _WATCH = """
@@ -35,8 +36,9 @@ sys.addaudithook(note)
 def started(place: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Start ``multimodal-rerank app``; yield its address, and the process.
 
-    It is asked to end by SIGTERM: where tests run in the background, SIGINT may be ignored. What it
-    connects to and where it listens is written into ``place / "watched"``.
+    It is asked to end by SIGTERM: where tests run in the background, SIGINT may be ignored. SIGHUP is not,
+    even where tests run under nohup. What it connects to and where it listens is written into
+    ``place / "watched"``.
     """
     (place / "watch").mkdir()
     (place / "watch" / "sitecustomize.py").write_text(_WATCH)
@@ -56,6 +58,7 @@ def started(place: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
         stderr=subprocess.STDOUT,
         text=True,
         env=env,
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
     )
     assert process.stdout is not None
     try:
