@@ -314,6 +314,7 @@ import os, signal, sys
 from llama_index_multimodal_rerank import RemoteImageTextEmbedding
 from llama_index_multimodal_rerank.embeddings.remote_service import EmbeddingService
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 endpoint, answers = sys.argv[1:]
 embed_model = RemoteImageTextEmbedding(endpoint=endpoint, retry_seconds=3600)
 if answers == "True":
