@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,14 @@ class Held(nn.Module):
             "states": torch.stack(states).mean(),
             "shown": torch.stack(shown).mean(),
         }
+
+    def loss(
+        self, student: DecoderProbe, asked: QuestionBatch, weights: Mapping[str, float]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the weighted sum of :meth:`answers`, and each as a figure."""
+        kept = self.answers(student, asked)
+        total = torch.stack([weights[name] * value for name, value in kept.items()]).sum()
+        return total, {f"kept_{name}": value.item() for name, value in kept.items()}
 
     def words(
         self, student: DecoderProbe, hidden: Sequence[torch.Tensor], asked: Sentences, at: torch.Tensor

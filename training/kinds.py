@@ -18,18 +18,17 @@ from functools import partial
 import torch
 from torch import nn
 
-from llama_index_multimodal_rerank.models.hardware import resolve_device
 from llama_index_multimodal_rerank.models.phi3_vision import Phi3VisionForConditionalGeneration
 
-from .closer_looks import CloserLooks, Sentences, looking
+from .closer_looks import Sentences, looking
+from .closer_recipe import KEEP, average, closer_parser, reasons_batch, start
 from .decoder import DecoderProbe
 from .holding import Held
 from .loop import Schedule
 from .pictures import NONE
-from .questions import QuestionBatch, Questions
-from .reasons import KEEP, QUERY_SIZES, SIZES, average, reasons_batch
-from .recipe import draw_cases, kept_arguments, recipe_parser, report_stages, run_stage
-from .tiny_phi3_vision import load, save
+from .questions import QuestionBatch
+from .recipe import report_stages, run_stage
+from .tiny_phi3_vision import save
 from .vision import VisionProbe
 
 KEEP_SENTENCES = 3.0
@@ -68,9 +67,7 @@ class Student(nn.Module):
         """Return the loss of kinds, and of the change in other words and in rankings."""
         sentences, rankings = batch
         (held,) = self._held
-        kept = held.answers(self.whole, rankings)
-        figures = {f"kept_{name}": value.item() for name, value in kept.items()}
-        total = torch.stack([KEEP[name] * value for name, value in kept.items()]).sum()
+        total, figures = held.loss(self.whole, rankings, KEEP)
         for name, asked in zip(("reason", "words", "caption"), sentences, strict=True):
             _, _, hidden, cache = self.whole.read(asked)
             loss, right = asked.loss(self.whole.model.lm_head(hidden[-1][asked.kinds]), asked.kinds)
@@ -87,30 +84,24 @@ class Student(nn.Module):
 
 def train(args: argparse.Namespace) -> None:
     """Train the stage, save the model and the report."""
-    device = resolve_device(args.device)
-    cases = draw_cases(args, sizes=SIZES, query_sizes=QUERY_SIZES)
-    arguments = kept_arguments(args)
-
-    torch.manual_seed(args.seed)
-    model, processor = load(args.reranker, device)
-    questions, looks = Questions(cases, processor, device), CloserLooks(cases, processor, device)
-    student = Student(model, questions.digits).to(device)
+    begun = start(args)
+    model = begun.model
+    student = Student(model, begun.questions.digits).to(begun.device)
     before = copy.deepcopy(model.state_dict())
     sheets = args.batch_size
-    batch = partial(reasons_batch, looks, questions, sheets, max(2, 4 * sheets // 9), None)
+    batch = partial(reasons_batch, begun.looks, begun.questions, sheets, max(2, 4 * sheets // 9), None)
     schedule = Schedule(args.steps[0], LEARNING_RATE, steady=0.3)
     stage = run_stage(args, STAGES[0], schedule, student, batch, student.kinds)
 
     average(model, before, SHARE)
-    save(model, processor, args.output / "model")
-    report_stages(args, arguments, [stage], model, device)
+    save(model, begun.processor, args.output / "model")
+    report_stages(args, begun.arguments, [stage], model, begun.device)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and train."""
-    parser = recipe_parser(__doc__, stages=STAGES, steps=STEPS, batch_size=9)
+    parser = closer_parser(__doc__, stages=STAGES, steps=STEPS, made_by="training.reasons")
     parser.set_defaults(products=8_000, asked=1_500, sources=1_000, distractors=2_500)
-    parser.add_argument("--reranker", required=True, help="folder of the model that training.reasons made")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     train(parser.parse_args(argv))
 

@@ -14,7 +14,6 @@ import argparse
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,32 +21,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from llama_index_multimodal_rerank.models.hardware import resolve_device
-
 from .closer_looks import CloserLooks, Sentences, looking
+from .closer_recipe import KEEP, average, closer_parser, reasons_batch, start
 from .decoder import DecoderProbe
 from .holding import Held
 from .loop import Schedule, Stage
 from .pictures import NONE
-from .questions import QuestionBatch, Questions, told_caption
-from .recipe import draw_cases, kept_arguments, recipe_parser, report_stages, run_stage
-from .rerank_cases import WINDOW
-from .tiny_phi3_vision import load, save
+from .questions import QuestionBatch
+from .recipe import report_stages, run_stage
+from .tiny_phi3_vision import save
 from .vision import NUMBERS, Heads, Pixels, Shown, VisionProbe, pool
-
-SIZES = (152,)
-"""Pixels of candidates in training: a little more than a large cell shows."""
-
-QUERY_SIZES = (224,)
 
 WINDOWS = {True: 11, False: 20}
 """Patches per side around a picture alone on its sheet, by whether the query has one."""
 
 KEEP_PATCHES = 10.0
 """Weight of the change in the tower's features of sheets of nine."""
-
-KEEP = {"labels": 10.0, "words": 0.5, "states": 10.0, "shown": 10.0}
-"""Weights of the changes in rankings, in the last two stages; see ``Held.answers``."""
 
 SAID = ({"words": 1.0, "looks": 1.0}, {"words": 3.0, "looks": 2.0})
 """Weights of the sentences' words, and of where these look, in the last two stages."""
@@ -62,9 +51,6 @@ better than the last, and say what it says (Wortsman et al., Robust fine-tuning 
 
 READ_AFTER = 3
 """Layers after which what is shown is read at every word."""
-
-PROMPTS = 4
-"""Queries about each sheet of nine."""
 
 STAGES = ("large_cells", "large_sheets", "reasons", "more_reasons")
 STEPS = (700, 380, 1300, 530)
@@ -132,10 +118,7 @@ class Student(nn.Module):
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of sentences, of readings on the way to them, and of the change in rankings."""
         sentences, rankings = batch
-        figures: dict[str, float] = {}
-        kept = self._held[0].answers(self.whole, rankings)
-        figures |= {f"kept_{name}": value.item() for name, value in kept.items()}
-        total = torch.stack([KEEP[name] * value for name, value in kept.items()]).sum()
+        total, figures = self._held[0].loss(self.whole, rankings, KEEP)
         for name, asked in zip(("reason", "words", "caption"), sentences, strict=True):
             _, _, hidden, cache = self.whole.read(asked)
             logits = self.whole.model.lm_head(hidden[-1][asked.text != NONE])
@@ -171,63 +154,10 @@ def large_batch(
     return [shown.pixels(device) for shown in (beside, single, alone, nine)]
 
 
-def reasons_batch(
-    looks: CloserLooks,
-    questions: Questions,
-    count: int,
-    nine: int,
-    sure: Callable[[Pixels], Sequence[bool]] | None,
-    rng: np.random.Generator,
-) -> tuple[list[Sentences], QuestionBatch]:
-    """Make reasons, with a query's picture and without, captions, and rankings of nine.
-
-    Args:
-        looks: makes reasons and captions.
-        questions: makes rankings.
-        count: of reasons with a query's picture; a third as many without, and captions.
-        nine: of sheets of nine: the first without a query's picture, the last with distractors.
-        sure: see ``CloserLooks.reasons``.
-        rng: random numbers.
-    """
-    few = max(1, count // 3)
-    groups = []
-    while len(groups) < nine:
-        first, *others = looks.cases.draw_group(rng, WINDOW, PROMPTS)
-        if (first.picture is None) != (not groups):
-            continue
-        if len(groups) == nine - 1:
-            first = looks.cases.with_distractors(first, rng)
-        groups.append([first, *(replace(case, candidates=first.candidates) for case in others)])
-    sentences = [
-        looks.reasons(count, rng, query=True, sure=sure),
-        looks.reasons(few, rng, query=False, sure=sure),
-        looks.captions(few, rng),
-    ]
-    return sentences, questions.rankings(groups, partial(told_caption, rng=rng), rng)
-
-
-def average(model: nn.Module, before: Mapping[str, torch.Tensor], share: float) -> None:
-    """Put weights between those from before and those that a model has now.
-
-    Args:
-        model: gets them.
-        before: the weights from before.
-        share: of the model's own, 0 to 1.
-    """
-    model.load_state_dict(
-        {name: torch.lerp(before[name], value, share) for name, value in model.state_dict().items()}
-    )
-
-
 def train(args: argparse.Namespace) -> None:
     """Train all stages, save the model and the report."""
-    device = resolve_device(args.device)
-    cases = draw_cases(args, sizes=SIZES, query_sizes=QUERY_SIZES)
-    arguments = kept_arguments(args)
-
-    torch.manual_seed(args.seed)
-    model, processor = load(args.reranker, device)
-    questions, looks = Questions(cases, processor, device), CloserLooks(cases, processor, device)
+    begun = start(args)
+    model, questions, looks, device = begun.model, begun.questions, begun.looks, begun.device
     student = Student(model, Held(model, questions.digits), questions.digits).to(device)
     stages: list[Stage[Any]] = []
 
@@ -247,15 +177,14 @@ def train(args: argparse.Namespace) -> None:
     go(partial(batch, student.sure), partial(student.reasons, SAID[1]))
 
     average(model, before, SHARE)
-    save(model, processor, args.output / "model")
-    report_stages(args, arguments, stages, model, device)
+    save(model, begun.processor, args.output / "model")
+    report_stages(args, begun.arguments, stages, model, device)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and train."""
-    parser = recipe_parser(__doc__, stages=STAGES, steps=STEPS, batch_size=9)
+    parser = closer_parser(__doc__, stages=STAGES, steps=STEPS, made_by="training.reranker")
     parser.set_defaults(products=14_016, asked=2_500, sources=1_600, distractors=5_120)
-    parser.add_argument("--reranker", required=True, help="folder of the model that training.reranker made")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     train(parser.parse_args(argv))
 
