@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 from PIL import Image
-from support import magiclens_golden
+from support import magiclens_golden, signals
 from support.drawing import draw_picture
 from support.machine import run_script
 from support.tiny_phi3_vision import write_folder
@@ -285,6 +285,7 @@ def test_evaluate_says_how_long_it_takes_and_prints_what_it_has(tmp_path: Path) 
     sizes = ["--products", "60", "--rounds", "2", "--other-rounds", "0", "--strategies", "first_token"]
     with subprocess.Popen(
         [*run_script(), str(EXAMPLES / "evaluate.py"), *sizes, "--json", "figures.json"],
+        preexec_fn=signals.hear,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

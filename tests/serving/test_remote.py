@@ -23,6 +23,7 @@ import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.bridge.pydantic import PrivateAttr, ValidationError
 from PIL import Image
+from support import signals
 from support.drawing import draw_picture
 
 pytest.importorskip("starlette")
@@ -314,7 +315,6 @@ import os, signal, sys
 from llama_index_multimodal_rerank import RemoteImageTextEmbedding
 from llama_index_multimodal_rerank.embeddings.remote_service import EmbeddingService
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 endpoint, answers = sys.argv[1:]
 embed_model = RemoteImageTextEmbedding(endpoint=endpoint, retry_seconds=3600)
 if answers == "True":
@@ -337,6 +337,7 @@ except KeyboardInterrupt:
             endpoint = "http://127.0.0.1:9"
         child = subprocess.Popen(
             [sys.executable, "-c", program, endpoint, str(answers)],
+            preexec_fn=signals.hear,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -10,8 +10,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
+
+from support import signals
 
 _WATCH = """
 import os, sys
@@ -36,8 +37,7 @@ sys.addaudithook(note)
 def started(place: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Start ``multimodal-rerank app``; yield its address, and the process.
 
-    It is asked to end by SIGTERM: where tests run in the background, SIGINT may be ignored. SIGHUP is not,
-    even where tests run under nohup. What it connects to and where it listens is written into
+    At the end it is asked to end by SIGTERM. What it connects to and where it listens is written into
     ``place / "watched"``.
     """
     (place / "watch").mkdir()
@@ -58,7 +58,7 @@ def started(place: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
         stderr=subprocess.STDOUT,
         text=True,
         env=env,
-        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
+        preexec_fn=signals.hear,
     )
     assert process.stdout is not None
     try:
